@@ -11,7 +11,7 @@ from typing import dataclass_transform
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from .typing import PRNGKey, Scalar
 
@@ -63,7 +63,7 @@ class Normal(Distribution):
         """E[x] = μ."""
         return self.loc
 
-    def log_prob(self, x: Float[Array, "*event"]) -> Scalar:
+    def log_prob(self, x: Shaped[Array, "*event"]) -> Scalar:
         """-½ Σ [((x - μ)/σ)² + log 2πσ²]."""
         _check_event(x, self.loc)
         return jax.scipy.stats.norm.logpdf(x, self.loc, self.scale).sum()
@@ -99,7 +99,7 @@ class Bernoulli(Distribution):
         """E[x] = sigmoid(logits)."""
         return jax.nn.sigmoid(self.logits)
 
-    def log_prob(self, x: Float[Array, "*event"]) -> Scalar:
+    def log_prob(self, x: Shaped[Array, "*event"]) -> Scalar:
         """Σ [x l - log(1 + eˡ)]; minus infinity when a value is outside [0, 1]."""
         _check_event(x, self.logits)
         log_p = x * self.logits - jax.nn.softplus(self.logits)

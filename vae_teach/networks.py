@@ -12,7 +12,7 @@ from math import prod
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 Shape = tuple[int, ...]
 Image = Float[Array, "height width channels"]
@@ -39,7 +39,7 @@ class MLP(nnx.Module):
         layers = [nnx.Linear(i, o, rngs=rngs) for i, o in pairwise(widths)]
         self.layers = nnx.data(layers)
 
-    def __call__(self, *inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, *inputs: Shaped[Array, "..."]) -> Float[Array, "..."]:
         """The last layer's output, in its shape, with no activation."""
         h = jnp.concatenate([jnp.ravel(i) for i in inputs])
         if h.size != self.width:
@@ -62,7 +62,9 @@ class PatchEncoder(nnx.Module):
         self.embed = nnx.Linear(patch * patch * shape[2], width, rngs=rngs)
         self.mlp = MLP(prod(self.grid[::2]) * width, 2 * width, out, rngs=rngs)
 
-    def __call__(self, x: Image) -> Float[Array, " out"]:
+    def __call__(
+        self, x: Shaped[Array, "height width channels"]
+    ) -> Float[Array, " out"]:
         """The MLP's output on all patch codes."""
         _check_image(x, self.shape)
         rows, p, columns, _ = self.grid
@@ -82,7 +84,7 @@ class PatchDecoder(nnx.Module):
         self.mlp = MLP(size, 2 * width, (rows, columns, width), rngs=rngs)
         self.paint = nnx.Linear(width, p * p * shape[2], rngs=rngs)
 
-    def __call__(self, *inputs: Float[Array, "..."]) -> Image:
+    def __call__(self, *inputs: Shaped[Array, "..."]) -> Image:
         """An image of the given shape, with no activation."""
         rows, p, columns, _ = self.grid
         patches = self.paint(jax.nn.relu(self.mlp(*inputs)))
@@ -102,7 +104,9 @@ class ConvEncoder(nnx.Module):
         self.convs = nnx.data(convs)
         self.head = nnx.Linear(prod(sides[-1]) * channels[-1], out, rngs=rngs)
 
-    def __call__(self, x: Image) -> Float[Array, " out"]:
+    def __call__(
+        self, x: Shaped[Array, "height width channels"]
+    ) -> Float[Array, " out"]:
         """The linear layer's output on the raveled features."""
         _check_image(x, self.shape)
         for conv in self.convs:
@@ -127,7 +131,7 @@ class ConvDecoder(nnx.Module):
         ]
         self.convs = nnx.data(convs)
 
-    def __call__(self, *inputs: Float[Array, "..."]) -> Image:
+    def __call__(self, *inputs: Shaped[Array, "..."]) -> Image:
         """An image of the given shape, with no activation."""
         h = self.stem(*inputs)
         for conv, (height, width) in zip(self.convs, self.sides[1:], strict=True):
