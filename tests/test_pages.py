@@ -1,0 +1,108 @@
+"""The built pages, read as files and looked at in Chromium; `make check-pages`."""
+
+import os
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tools.book import ROOT, Site, chapters, page_names
+from tools.pages import HTML, broken_links, built, read
+
+SHOTS = ROOT / "_build" / "screenshots"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => true) : true"
+TOO_WIDE = "document.documentElement.scrollWidth - window.innerWidth"
+# Sphinx gives an image without words the name of its file.
+SILENT = r"""images => images
+    .filter(image => !image.alt.trim() || /\.(png|svg|jpe?g|gif|webp)$/.test(image.alt))
+    .map(image => image.src.slice(0, 99))"""
+PAGES = [f"{name}.html" for name in page_names()]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)))
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=found, args=ARGS)
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a page with no network; ``problems`` gathers what went wrong."""
+    contexts = []
+
+    def opened(file, width, scheme):
+        size = {"width": width, "height": 900}
+        contexts.append(browser.new_context(viewport=size, color_scheme=scheme))
+        contexts[-1].route(re.compile("^(https?|wss?):"), lambda route: route.abort())
+        page, problems = contexts[-1].new_page(), []
+        page.on(
+            "console",
+            lambda m: m.type in ("error", "warning") and problems.append(m.text),
+        )
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request",
+            lambda r: re.match("https?:|wss?:", r.url) and problems.append(r.url),
+        )
+        page.on("requestfailed", lambda r: problems.append(f"failed: {r.url[:99]}"))
+        page.goto((HTML / file).as_uri())
+        page.evaluate(TYPESET)
+        page.wait_for_timeout(300)
+        return page, problems
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def test_the_book_is_built():
+    missing = [page for page in ("index.html", *PAGES) if not (HTML / page).is_file()]
+    assert not missing, "run `make book` first"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("file", [*PAGES, "search.html", "genindex.html"])
+def test_page_in_browser(open_page, file, width):
+    page, problems = open_page(file, width, "light")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+        assert page.evaluate(TOO_WIDE) <= 0
+        name = file.removesuffix(".html").replace("/", "-")
+        page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    assert page.eval_on_selector_all("img", SILENT) == []
+    assert problems == []
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_page_is_not_heavy(file):
+    limit = 2.5e6 if file == PAGES[0] else 1.5e6
+    assert (HTML / file).stat().st_size <= limit
+
+
+def test_links_lead_somewhere():
+    broken = {path.name: broken_links(path) for path in built()}
+    assert {name: links for name, links in broken.items() if links} == {}
+
+
+@pytest.mark.parametrize("name", chapters())
+def test_colab_button_opens_the_notebook(name):
+    site = Site.read()
+    repository = site.repository.removeprefix("https://github.com/")
+    colab = "https://colab.research.google.com/github"
+    link = f"{colab}/{repository}/blob/{site.branch}/{name}.ipynb"
+    assert link in read(HTML / f"{name}.html").links
+    assert (ROOT / f"{name}.ipynb").is_file()
