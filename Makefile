@@ -3,6 +3,7 @@
 PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+COLAB ?=
 PORT ?= 8000
 
 VENV := .venv
@@ -17,7 +18,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 CPU := JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-package test-notebooks check-pages lint lab notebooks serve bench requirements clean
+.PHONY: help setup book test test-package test-notebooks colab check-pages lint lab notebooks serve weights bench requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ test-notebooks: setup
 	$(CPU) $(PY) -m pytest -o addopts= -o filterwarnings= --nbval-lax --nbval-current-env \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 120 book $(PYTEST_ARGS)
 
+colab: setup ## Run the notebooks alone on Colab's versions (COLAB=NAME for one)
+	$(CPU) $(PY) -m tools.colab $(COLAB)
+
 check-pages: setup ## Look at the built pages in Chromium (after make book)
 	$(PY) -m pytest tests/test_pages.py $(PYTEST_ARGS)
 
@@ -75,6 +79,9 @@ notebooks: setup ## Write book/NAME.ipynb beside each chapter that has code
 
 serve: setup ## Serve the built book on http://localhost:8000
 	$(PY) -m http.server --directory _build/html $(PORT)
+
+weights: setup ## Train what the explorers carry, and record it
+	$(CPU) $(PY) -m tools.make_weights
 
 bench: setup ## Measure speed against peers and the machine's own limit
 	$(PY) -m benchmarks.speed $(BENCH_ARGS)
