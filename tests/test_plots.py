@@ -21,6 +21,7 @@ from vae_teach.plots import (
     WIDTH,
     plot_history,
     plot_rates,
+    png,
     show_images,
     use_style,
 )
@@ -226,3 +227,11 @@ def test_everything_draws_without_a_warning():
     plot_rates(np.arange(20.0))
     for number in plt.get_fignums():
         plt.figure(number).canvas.draw()
+
+
+def test_a_png_is_the_figure_and_closes_it():
+    ax = show_images(np.zeros((1, 4, 4)))
+    number = ax.figure.number
+    picture = png(ax)
+    assert picture.startswith(b"\x89PNG")
+    assert number not in plt.get_fignums()

@@ -6,6 +6,7 @@ apart in every kind of colour blindness.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import cycle
 from typing import Any
 
@@ -134,6 +135,14 @@ def plot_rates(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="latent units, largest rate first", ylabel="KL, nats per example")
     return ax
+
+
+def png(ax: Axes) -> bytes:
+    """The figure of ``ax`` as a PNG, for a widget to show; the figure is closed."""
+    buffer = BytesIO()
+    plt.figure(ax.get_figure(root=True)).savefig(buffer, format="png")
+    plt.close()
+    return buffer.getvalue()
 
 
 _VALIDATION = "validation/"
