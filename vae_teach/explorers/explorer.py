@@ -84,12 +84,7 @@ class Explorer:
         return self._widget
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        still = base64.b64encode(self.picture()).decode()
-        data = {
-            "text/plain": repr(self),
-            "text/html": self.html(),
-            "image/png": still,
-        }
+        data = {"text/plain": repr(self), "text/html": self.html()}
         if not _shows_widgets():
             return data, {}
         view, metadata = self.widget()._repr_mimebundle_(**kwargs) or ({}, {})

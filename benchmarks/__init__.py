@@ -1,0 +1,1 @@
+"""Measurements too long for the tests: ``python -m benchmarks.NAME``."""
