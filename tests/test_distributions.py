@@ -78,6 +78,16 @@ def test_bernoulli_is_finite_at_logits_that_break_log_of_sigmoid():
     np.testing.assert_allclose(p.log_prob(jnp.array([1.0, 0.0, 0.0])), -20.0)
 
 
+def test_the_slope_of_bernoulli_is_that_of_its_formula():
+    logits = jnp.array([-1e4, -30.0, -1.0, 0.0, 0.5, 30.0, 1e4])
+    x = jnp.linspace(0, 1, 7)
+    slope = jax.grad(lambda logits: Bernoulli(logits).log_prob(x))(logits)
+    np.testing.assert_allclose(slope, x - jax.nn.sigmoid(logits), rtol=1e-5)
+    curvature = jax.hessian(lambda v: Bernoulli(v).log_prob(x[:1]))(jnp.array([0.5]))
+    p = jax.nn.sigmoid(0.5)
+    np.testing.assert_allclose(curvature, [[-p * (1 - p)]], rtol=1e-5)
+
+
 @pytest.mark.parametrize("value", [-1.0, 1.1, jnp.nan])
 def test_bernoulli_has_no_mass_outside_the_unit_interval(value):
     x = jnp.array([0.5, value])
