@@ -49,7 +49,7 @@ const MARKUP = `
         <canvas class="vx-digit vx-pad" data-canvas="x" role="img"
           aria-label="The chosen digit x; draw your own with mouse or finger"></canvas>
       </figure>
-      <figure><figcaption>Decoded from z</figcaption>
+      <figure><figcaption>Decoded <small>from z</small></figcaption>
         <canvas class="vx-digit" data-canvas="decoded" role="img"
           aria-label="The mean of p(x|z) at the point z"></canvas>
       </figure>
