@@ -22,7 +22,7 @@ from benchmarks.small_vae import (
 )
 from vae_teach.data import Dataset, Split, load
 
-FILES = sorted(provenance.RESULTS.glob("*.json"))
+FILES = sorted(provenance.RESULTS.glob("*-?pu.json"))  # what a Report writes
 
 
 @pytest.fixture(scope="module")

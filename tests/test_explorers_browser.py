@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import shutil
 from pathlib import Path
 
 import jax
@@ -15,36 +14,12 @@ from scipy import integrate, stats
 from vae_teach import data
 from vae_teach.explorers import ElboExplorer, LatentExplorer, conditioned, trained
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
 RESULTS = Path(__file__).parents[1] / "benchmarks/results/explorers.json"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 SKELETON = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Explorers</title>
 <style>html {{ color-scheme: light dark }} body {{ margin: 8px }}</style>
 <body>{}</body></html>"""
 LOOKS = [(w, scheme) for w in (1280, 390) for scheme in ("light", "dark")]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome")
-        found = [shutil.which(n) for n in names] + [playwright.chromium.executable_path]
-        path = next((p for p in found if p and Path(p).exists()), None)
-        if path is None:
-            say = pytest.fail if "CI" in os.environ else pytest.skip
-            say("No Chromium found: install it by `playwright install chromium`.")
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

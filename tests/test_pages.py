@@ -1,25 +1,13 @@
 """The built pages, read as files and looked at in Chromium; `make check-pages`."""
 
-import os
 import re
-import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from tools.book import ROOT, Site, chapters, page_names
 from tools.pages import HTML, broken_links, built, read
 
 SHOTS = ROOT / "_build" / "screenshots"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => true) : true"
 TOO_WIDE = "document.documentElement.scrollWidth - window.innerWidth"
 # Sphinx gives an image without words the name of its file.
@@ -29,21 +17,14 @@ SILENT = r"""images => images
 PAGES = [f"{name}.html" for name in page_names()]
 
 
-@pytest.fixture(scope="module")
-def browser():
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)))
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=found, args=ARGS)
-
-
 @pytest.fixture
-def open_page(browser):
+def open_page(chromium):
     """Open a page with no network; ``problems`` gathers what went wrong."""
     contexts = []
 
     def opened(file, width, scheme):
         size = {"width": width, "height": 900}
-        contexts.append(browser.new_context(viewport=size, color_scheme=scheme))
+        contexts.append(chromium.new_context(viewport=size, color_scheme=scheme))
         contexts[-1].route(re.compile("^(https?|wss?):"), lambda route: route.abort())
         page, problems = contexts[-1].new_page(), []
         page.on(
