@@ -1,5 +1,6 @@
 """The way Flax teaches: ``nnx.jit`` and ``nnx.Optimizer`` in a Python loop."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from flax import nnx
@@ -35,7 +36,7 @@ class Loop:
         steps = len(images) // batch_size
         order = jr.permutation(key_order, len(images))[: steps * batch_size]
         batches = images[order.reshape(steps, batch_size)]
-        keys = jr.split(key_steps, steps)
+        keys = jax.vmap(jr.fold_in, (None, 0))(key_steps, jnp.arange(steps))
         losses = [
             train_step(self.model, self.optimizer, batch, k)
             for batch, k in zip(batches, keys, strict=True)

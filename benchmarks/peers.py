@@ -31,9 +31,10 @@ def main():
     report = Report("peers", **about)
     images = jnp.asarray(data.train.images)
     for size, epochs in EPOCHS.items():
-        for row in compare(images, size, epochs):
+        rows = compare(images, size, epochs)
+        for row in rows:
             report.add(batch_size=size, **row)
-    print("One step", shown(report.content["rows"]), sep="\n")
+        print(f"\nOne step at batch {size}\n{shown(rows)}", flush=True)
 
 
 def compare(images, batch_size: int, epochs: int) -> list[dict]:

@@ -100,15 +100,15 @@ def test_a_weight_is_passed_on_and_another_value_compiles_nothing():
 
 def test_fit_many_is_fit_of_each():
     keys = jr.split(jr.key(7), 2)
-    models = jax.vmap(lambda k: vae(nnx.Rngs(k)))(keys)
+    models = jax.vmap(lambda k: vae(nnx.Rngs(k)))(jr.split(jr.key(8), 2))
     beta = jnp.array([0.5, 4.0])
     many, history = fit_many(
         models, PLAIN, images(), keys=keys, epochs=2, batch_size=16, beta=beta
     )
-    for i in range(2):
+    for i, key in enumerate(jr.split(jr.key(7), 2)):
         one = jax.tree.map(lambda a, i=i: a[i], models)
         one, alone = fit(
-            one, PLAIN, images(), key=keys[i], epochs=2, batch_size=16, beta=beta[i]
+            one, PLAIN, images(), key=key, epochs=2, batch_size=16, beta=beta[i]
         )
         np.testing.assert_allclose(history["loss"][i], alone["loss"], rtol=1e-4)
         for a, b in zip(leaves(many), leaves(one), strict=True):
@@ -117,7 +117,7 @@ def test_fit_many_is_fit_of_each():
 
 def test_fit_many_wants_one_weight_a_model():
     keys = jr.split(jr.key(7), 2)
-    models = jax.vmap(lambda k: vae(nnx.Rngs(k)))(keys)
+    models = jax.vmap(lambda k: vae(nnx.Rngs(k)))(jr.split(jr.key(8), 2))
     with pytest.raises(ValueError, match="one value for each of the 2 models"):
         fit_many(
             models, PLAIN, images(), keys=keys, steps=1, batch_size=2, beta=jnp.ones(3)

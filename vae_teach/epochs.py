@@ -9,13 +9,14 @@ import jax.random as jr
 
 def _epoch(carry, data, key, step, batch_size, length):
     """``length`` steps over ``data`` in a new random order: a scan over its steps."""
+    order, key = _batches(data, key, batch_size, length)
 
     def body(carry, inputs):
-        rows, k = inputs
-        *carry, terms = step.update(*carry, _rows(data, rows), k)
+        i, rows = inputs
+        *carry, terms = step.update(*carry, _rows(data, rows), jr.fold_in(key, i))
         return tuple(carry), terms
 
-    return jax.lax.scan(body, carry, _batches(data, key, batch_size, length))
+    return jax.lax.scan(body, carry, (jnp.arange(length), order))
 
 
 _static = ("step", "batch_size", "length")
@@ -32,8 +33,9 @@ def epoch_of_many(carry, data, key, *, step, batch_size, length):
 def epoch_by_step(carry, data, key, *, step, batch_size, length):
     """The same pass as ``epoch`` with one dispatch a step."""
     history = []
-    for rows, k in zip(*_batches(data, key, batch_size, length), strict=True):
-        carry, terms = _one_step(carry, data, rows, k, step)
+    order, key = _batches(data, key, batch_size, length)
+    for i, rows in enumerate(order):
+        carry, terms = _one_step(carry, data, rows, jr.fold_in(key, i), step)
         history.append(terms)
     return carry, jax.tree.map(lambda *terms: jnp.stack(terms), *history)
 
@@ -49,11 +51,11 @@ def _rows(data, rows):
 
 
 def _batches(data, key, batch_size, length):
-    """Rows of one pass in random order, batch by batch, with one key a step."""
+    """Rows of one pass in random order, batch by batch, and the key of its steps."""
     n = len(jax.tree.leaves(data)[0])
     key_order, key_steps = jr.split(key)
     order = jr.permutation(key_order, n)[: length * batch_size]
-    return order.reshape(length, -1), jr.split(key_steps, n // batch_size)[:length]
+    return order.reshape(length, -1), key_steps
 
 
 def plan(data, batch_size, epochs, steps):

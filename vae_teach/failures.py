@@ -50,7 +50,7 @@ def first_failure(run, carry, terms: dict, done: int):
     first = min([int(b.argmax()) for b in bad.values() if b.any()], default=length - 1)
     names = [name for name, b in bad.items() if b[first]]
     for steps in range(first, 0, -1):
-        (model, _), _ = run(carry, length=steps)
+        (model, _), _ = run(carry, steps)
         if _finite(model):
             return done + first, names, model
     return done + first, names, carry[0]

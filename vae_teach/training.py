@@ -110,7 +110,8 @@ def fit(
         model: an ``nnx.Module``; it is left as it was.
         step: what to do with a batch, from ``minimise`` or ``alternate``.
         data: a pytree of arrays with the examples on their first axis.
-        key: the only source of randomness; epoch e uses ``fold_in(key, e)``.
+        key: the only source of randomness: epoch e uses ``fold_in(key, e)``, which is
+            split into a key for the order and one for the steps, again folded in.
         epochs: passes over the data, each in a new random order. What is left after
             the last full batch sits one epoch out.
         steps: instead of ``epochs``; the last pass may then be a part of one.
@@ -156,7 +157,7 @@ def fit_many(
     """Fit n models at once, one a key: ``fit`` under ``vmap``.
 
     ``models`` and ``weights`` have a leading axis of n: make the models by
-    ``jax.vmap(lambda k: make(nnx.Rngs(k)))(keys)``, and sweep a weight by
+    ``jax.vmap(lambda k: make(nnx.Rngs(k)))(init_keys)``, and sweep a weight by
     ``beta=jnp.array([...])``. The history's arrays are (n, steps).
 
     Raises:
@@ -187,8 +188,11 @@ def _train(run, carry, lengths, fold_in, key, validate=None, folder=None):
     if folder:
         done, carry, history = folder.restore(carry, len(lengths))
     for e in _progress(range(done, len(lengths))):
-        one_epoch = partial(run, key=fold_in(key, e))
-        new, terms = one_epoch(carry, length=lengths[e])
+
+        def one_epoch(carry, length, e=e):
+            return run(carry, key=fold_in(key, e), length=length)
+
+        new, terms = one_epoch(carry, lengths[e])
         terms = {name: np.asarray(values) for name, values in terms.items()}
         if not is_finite(new[0], terms):
             failure = first_failure(one_epoch, carry, terms, sum(lengths[:e]))
