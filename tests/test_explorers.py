@@ -272,6 +272,12 @@ def test_panel_takes_one_latent(panel):
     assert panel.model.p_z().loc.shape == (1,)
 
 
+def test_panel_on_colab_offers_the_widgets_alone(panel, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    bundle = panel._repr_mimebundle_()
+    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+
+
 def test_panel_is_a_picture_and_a_line_on_a_page(panel):
     page = panel._repr_mimebundle_()["text/html"]
     assert "needs a kernel" in page

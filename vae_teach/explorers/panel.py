@@ -1,6 +1,7 @@
 """A panel of ipywidgets that trains a VAE where there is a kernel."""
 
 import base64
+import sys
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..training import fit, minimise
 from .stills import codes, png
 from .trained import FOLDER
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 HOW = (
     "This panel trains a VAE and needs a kernel: open this page in Colab or JupyterLab "
     "and run the cell. Below, what it drew for β = 1 after 5 epochs."
@@ -97,14 +99,16 @@ class TrainPanel:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict:
         """The widgets for a kernel; a picture and a line for a page."""
+        # Written out, because ipywidgets 7 has no method that gives it.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        data = {VIEW: view, "text/plain": "TrainPanel()"}
+        if "google.colab" in sys.modules:  # which would show the picture
+            return data
         picture = base64.b64encode((FOLDER / "panel.png").read_bytes()).decode()
         alt = "Encoded digits, test digits and their reconstructions at β = 1"
         image = f'<img alt="{alt}" src="data:image/png;base64,{picture}">'
         page = f'<div class="needs-kernel"><p>{HOW}</p>{image}</div>'
-        data: Any = self.box._repr_mimebundle_(**kwargs)
-        if isinstance(data, tuple):
-            data = data[0]
-        return {**data, "text/html": page, "text/plain": "TrainPanel()"}
+        return {**data, "text/html": page}
 
 
 def build(rngs: nnx.Rngs, latents: int) -> VAE:
