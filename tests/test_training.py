@@ -274,5 +274,5 @@ def bar_of(monkeypatch, *, tty, env=()):
 
 
 def test_a_terminal_sees_a_bar_and_an_executed_book_does_not(monkeypatch):
-    assert "1/2" in bar_of(monkeypatch, tty=True)
+    assert "0/2" in bar_of(monkeypatch, tty=True)
     assert bar_of(monkeypatch, tty=False) == ""
