@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from benchmarks.provenance import provenance
 from vae_teach import data
 from vae_teach.explorers import ElboExplorer, LatentExplorer, conditioned, trained
 
@@ -566,7 +567,8 @@ def test_frames_and_first_paint_are_fast(visit):
         numbers[f"{name}_p95_ms"] = round(float(times[int(0.95 * len(times))]), 2)
     if "WRITE_BENCHMARKS" in os.environ:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(numbers, indent=1) + "\n")
+        content = {"provenance": provenance(), **numbers}
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
     # Generous: a busy machine with two cores must pass. The aim is 16 ms and 1 s.
     assert numbers["point_median_ms"] < 40, numbers
     assert numbers["beta_median_ms"] < 60, numbers
