@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 LEAKS = {
     "a directive": r"^\s*(`{3,}|:{3,}|~{3,})\s*\{",
     "a role": r"\{[a-z][\w:-]*\}`",
-    "a label": r"^\([\w:.-]+\)=\s*$|^\$\$\s*\([\w:.-]+\)",
+    "a label": r"^\([\w:.-]+\)=\s*$|^\$\$[ \t]*\([\w:.-]+\)",
     "a footnote": r"\[\^",
     "a comment": r"^%",
     "a path that only the book has": r"\]\((?!https?:)(?!#)|src=[\"'](?!https?:|data:)",
