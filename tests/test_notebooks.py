@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tools.book import ROOT, Site, chapters, code_cells
 from tools.claims_lint import unmeasured
 from tools.notebooks import METADATA, fault, faults, is_checked, version
-from tools.plain_markdown import Plain
+from tools.plain_markdown import RUN_TIME, Plain
 from tools.references import Page
 
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -19,6 +19,7 @@ LEAKS = {
     "a label": r"^\([\w:.-]+\)=\s*$|^\$\$[ \t]*\([\w:.-]+\)",
     "a footnote": r"\[\^",
     "a comment": r"^%",
+    "an option of a quiz": r"^- \[[ x]\]",
     "a path that only the book has": r"\]\((?!https?:)(?!#)|src=[\"'](?!https?:|data:)",
     "an import of myst_nb": r"myst_nb",
 }
@@ -109,6 +110,13 @@ def test_an_output_that_was_stripped_is_noticed(tmp_path):
         ("- one\n\n  :::{tip} Two\n  :::", "- one\n\n  > **Tip**\n  >\n  > Two"),
         ("```python\n{eq}`a`\n```", "```python\n{eq}`a`\n```"),
         ("(a)=\n## A\n% gone", "## A"),
+        ("{runtime}`The chapter ran in`", RUN_TIME),
+        (
+            "```{quiz} Is $a$?\n- [x] See {eq}`a`.\n  b\n- [ ] c\n  d\n```",
+            "**Is $a$?**\n\n<details>\n<summary>See [(1)](https://x/x.html#a)."
+            "</summary>\n\nRight. b\n\n</details>\n\n"
+            "<details>\n<summary>c</summary>\n\nNot so. d\n\n</details>",
+        ),
         (
             "````{admonition} Why\n:class: dropdown\n```{tip}\nx\n```\n````",
             "<details>\n<summary>Why</summary>\n\n> **Tip**\n>\n> x\n\n</details>",

@@ -8,6 +8,7 @@ from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.myst_blocks import myst_block_plugin
 
+from tools.quiz import VERDICTS, Option, options
 from tools.references import LINK, ROLE, Page
 
 PARSER = (
@@ -18,6 +19,7 @@ PARSER = (
 )
 IMAGE = re.compile(r"!\[([^\]]*)\]\((?!\w+:)([^()\s]+)\)")
 NOTES = ("caution", "danger", "hint", "important", "note", "seealso", "tip", "warning")
+RUN_TIME = "A CPU is enough: about a minute with two cores."
 PLAIN = ("container", "div", "tab-set", "grid")
 
 
@@ -103,6 +105,8 @@ class Plain:
         """Maths stays; everything else is a link to the book."""
         if match[1] == "math":
             return f"${match[3]}$"
+        if match[1] == "runtime":
+            return RUN_TIME
         return linked(*self.page[match[0]])
 
     def number(self, label: str, role: str = "numref") -> str:
@@ -134,6 +138,10 @@ class Plain:
             case "figure":
                 image = self.image(it.options.get("alt", ""), it.argument)
                 return f"{image}\n\n{self.caption(it.options.get('name'), it.body)}"
+            case "quiz":
+                return "\n\n".join(
+                    [f"**{title}**", *map(self.option, options(it.body))]
+                )
             case "bibliography":
                 return f"The references are in [the book]({self.address})."
             case "exercise-end" | "solution-end":
@@ -169,6 +177,11 @@ class Plain:
                 )
         folded = it.name == "dropdown" or "dropdown" in it.options.get("class", "")
         return fold(title, body) if folded else quote(title, body)
+
+    def option(self, option: Option) -> str:
+        """One option of a quiz, folded over its answer."""
+        answer = f"{VERDICTS[option.right]} {option.answer}"
+        return fold(self.inline(option.text), self(answer))
 
     def caption(self, label: str | None, text: str) -> str:
         """The line under a figure."""
