@@ -43,6 +43,7 @@ class Claim:
         )
         return _HTML.format(
             id=self.id,
+            verdict=self.verdict,
             text=escape(entries()[self.id]["text"]),
             rows=rows,
             symbol=SYMBOLS[self.verdict],
@@ -67,7 +68,8 @@ class Claim:
 
 
 # Translucent grey and the page's own text colour are legible on any page.
-_HTML = """<div role='note' aria-label='Claim {id}' style='color:inherit;\
+_HTML = """<div id='claim-{id}' data-claim='{id}' data-verdict='{verdict}' \
+role='note' aria-label='Claim {id}' style='color:inherit;\
 background:rgba(128,128,128,.1);border-left:.25rem solid rgba(128,128,128,.7);\
 line-height:1.5;margin:1rem 0;padding:.6rem 1rem;text-align:left'>
 <p style='margin:0'><strong>Claim {id}.</strong> {text}</p>
