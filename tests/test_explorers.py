@@ -9,21 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from browsing import EXPLORERS
 from flax import nnx
 
 from tools import make_weights
 from vae_teach import data
 from vae_teach.epochs import epoch
-from vae_teach.explorers import (
-    ElboExplorer,
-    LatentExplorer,
-    conditioned,
-    payload,
-    trained,
-)
+from vae_teach.explorers import LatentExplorer, conditioned, payload, trained
 from vae_teach.explorers.explorer import HERE
 
-EXPLORERS = [LatentExplorer, ElboExplorer]
+every_explorer = pytest.mark.parametrize("make", EXPLORERS.values(), ids=EXPLORERS)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +154,7 @@ def test_parts_and_model_are_inverse():
 # HTML and widget.
 
 
-@pytest.mark.parametrize("make", EXPLORERS)
+@every_explorer
 def test_html_needs_nothing_from_outside(make):
     page = make().html()
     assert "http://" not in page
@@ -170,12 +165,19 @@ def test_html_needs_nothing_from_outside(make):
     assert page.count("<script") == page.count("</script>") == 2
 
 
-@pytest.mark.parametrize("make", EXPLORERS)
+@every_explorer
 def test_every_explorer_has_a_still_picture_and_a_sentence(make):
     explorer = make()
     assert explorer.picture().startswith(b"\x89PNG")
     assert 40 < len(explorer.notice) < 250
     assert "<noscript>" in explorer.html()
+
+
+@pytest.mark.parametrize("name", sorted(EXPLORERS.keys() - {"latent"}))
+def test_explorer_is_light(name):
+    explorer = EXPLORERS[name]()
+    parts = explorer.payload(), explorer.module().encode(), explorer.picture()
+    assert sum(map(len, parts)) <= 200_000
 
 
 def test_two_explorers_have_two_names():
@@ -185,7 +187,7 @@ def test_two_explorers_have_two_names():
     assert one != two
 
 
-@pytest.mark.parametrize("make", EXPLORERS)
+@every_explorer
 def test_code_is_written_to_be_read(make):
     for name in (*make.modules, make.name):
         text = (HERE / f"{name}.js").read_text()
@@ -197,7 +199,7 @@ def test_unknown_state_is_refused():
         LatentExplorer(betta=1.0)
 
 
-@pytest.mark.parametrize("make", EXPLORERS)
+@every_explorer
 def test_bundle_has_widget_and_html(make):
     pytest.importorskip("anywidget")
     bundle, _ = make()._repr_mimebundle_()
@@ -232,8 +234,9 @@ def test_explorers_work_without_widget_packages():
         import sys
         for name in ("anywidget", "ipywidgets", "traitlets"):
             sys.modules[name] = None
-        from vae_teach.explorers import ElboExplorer, LatentExplorer, TrainPanel
-        for make in (ElboExplorer, LatentExplorer):
+        from vae_teach.explorers import TrainPanel
+        from vae_teach.explorers.explorer import Explorer
+        for make in Explorer.__subclasses__():
             assert "text/html" in make()._repr_mimebundle_()[0]
     """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

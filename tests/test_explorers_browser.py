@@ -1,6 +1,8 @@
-"""The explorers in Chromium, from a file, without a network."""
+"""The explorers in Chromium, from a file, without a network.
 
-import base64
+First what all have to do, then the latent and the ELBO explorer by themselves.
+"""
+
 import json
 import os
 from pathlib import Path
@@ -9,6 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from browsing import (
+    EXPLORERS,
+    LOOKS,
+    box,
+    changes,
+    kernel,
+    names,
+    out,
+    outputs,
+    picture,
+    pictures,
+    point,
+    press,
+    settle,
+    sweep,
+)
 from scipy import integrate, stats
 
 from benchmarks.provenance import provenance
@@ -16,111 +34,14 @@ from vae_teach import data
 from vae_teach.explorers import ElboExplorer, LatentExplorer, conditioned, trained
 
 RESULTS = Path(__file__).parents[1] / "benchmarks/results/explorers.json"
-SKELETON = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><title>Explorers</title>
-<style>html {{ color-scheme: light dark }} body {{ margin: 8px }}</style>
-<body>{}</body></html>"""
-LOOKS = [(w, scheme) for w in (1280, 390) for scheme in ("light", "dark")]
+
+every_explorer = pytest.mark.parametrize("name", EXPLORERS)
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Both explorers as pages, and one page with two of each."""
-    folder = tmp_path_factory.mktemp("explorers")
-    figures = {"latent": LatentExplorer, "elbo": ElboExplorer}
-    for name, make in figures.items():
-        (folder / f"{name}.html").write_text(SKELETON.format(make().html()))
-    many = "".join(make().html() for make in (*figures.values(), *figures.values()))
-    (folder / "many.html").write_text(SKELETON.format(many))
-    return folder
+# What every explorer does.
 
 
-@pytest.fixture
-def visit(chromium, files):
-    """Open a page; at the end it must have asked for nothing and said nothing."""
-    contexts, said = [], []
-
-    def go(name, width=1280, scheme="light", count=1, **options):
-        size = {"width": width, "height": 900}
-        context = chromium.new_context(
-            viewport=size, color_scheme=scheme, offline=True, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda r: r.url.startswith("http") and said.append(r.url))
-        page.goto((files / f"{name}.html").as_uri())
-        page.wait_for_function(
-            "n => [...document.querySelectorAll('.vae-explorer')]"
-            ".filter(e => e.explorer).length === n",
-            arg=count,
-        )
-        settle(page)
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert said == []
-
-
-def settle(page):
-    """Two frames: what an event asked for has been drawn."""
-    frame = "new Promise((done) => requestAnimationFrame(done))"
-    page.evaluate(frame)
-    page.evaluate(frame)
-
-
-def out(page, name):
-    return page.inner_text(f"[data-out={name}]")
-
-
-def picture(page, name):
-    return page.evaluate(f"document.querySelector('[data-canvas={name}]').toDataURL()")
-
-
-def changes(page, act, *read):
-    """What is read before and after ``act`` differs, every part of it."""
-    before = [r() for r in read]
-    act()
-    settle(page)
-    for r, old in zip(read, before, strict=True):
-        assert r() != old
-
-
-def press(page, selector, *keys):
-    page.focus(selector)
-    for key in keys:
-        page.keyboard.press(key)
-
-
-def box(page, selector):
-    page.locator(selector).scroll_into_view_if_needed()
-    return page.locator(selector).bounding_box()
-
-
-def point(area, u, v=0.5):
-    return area["x"] + u * area["width"], area["y"] + v * area["height"]
-
-
-def sweep(page, selector, path):
-    """Drag the mouse along a path of fractions of an element."""
-    area = box(page, selector)
-    page.mouse.move(*point(area, *path[0]))
-    page.mouse.down()
-    for spot in path[1:]:
-        page.mouse.move(*point(area, *spot), steps=5)
-    page.mouse.up()
-
-
-SEVEN = [(0.3, 0.2), (0.7, 0.2), (0.6, 0.5), (0.45, 0.85)]
-
-
-# Looks.
-
-
-@pytest.mark.parametrize("name", ["latent", "elbo"])
+@every_explorer
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_fits_its_page(visit, name, width, scheme):
     page = visit(name, width, scheme)
@@ -129,19 +50,18 @@ def test_fits_its_page(visit, name, width, scheme):
     assert (page.evaluate(shade) == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-@pytest.mark.parametrize("name", ["latent", "elbo"])
+@every_explorer
 def test_theme_switch_repaints(visit, name):
     page = visit(name)
-    canvas = {"latent": "map", "elbo": "density"}[name]
 
     def dark():
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         page.wait_for_timeout(100)
 
-    changes(page, dark, lambda: picture(page, canvas))
+    changes(page, dark, lambda: pictures(page))
 
 
-@pytest.mark.parametrize("name", ["latent", "elbo"])
+@every_explorer
 def test_every_control_has_a_name(visit, name):
     nameless = """() => [...document.querySelectorAll(
         ".vae-explorer :is(input, select, button, canvas)")].filter((node) => !(
@@ -150,31 +70,75 @@ def test_every_control_has_a_name(visit, name):
     assert visit(name).evaluate(nameless) == []
 
 
-@pytest.mark.parametrize("name", ["latent", "elbo"])
+def nudge(page, slider):
+    """Move a slider by the keyboard, towards its farther end."""
+    at, low, high = page.eval_on_selector(
+        slider, "(node) => [node.value, node.min, node.max].map(Number)"
+    )
+    press(page, slider, *["ArrowRight" if 2 * at < low + high else "ArrowLeft"] * 9)
+
+
+@every_explorer
+def test_every_slider_moves_by_keyboard_and_reset_undoes_it(visit, name):
+    page = visit(name)
+    start, sliders = outputs(page), names(page, "in", "input[type=range]")
+    assert sliders
+    for which in sliders:
+        slider = f"[data-in={which}]"
+        if page.is_visible(slider) and page.is_enabled(slider):
+            changes(
+                page,
+                lambda slider=slider: nudge(page, slider),
+                lambda: outputs(page),
+                lambda: pictures(page),
+            )
+    assert outputs(page) != start
+    press(page, "[data-do=reset]", "Enter")
+    settle(page)
+    assert outputs(page) == start
+
+
+@every_explorer
+def test_note_is_polite_and_waits(visit, name):
+    page = visit(name)
+    note = page.locator(".vx-note")
+    assert note.get_attribute("aria-live") == "polite"
+    page.wait_for_timeout(400)
+    before = note.inner_text()
+    assert before
+    nudge(page, "input[type=range] >> visible=true")
+    assert note.inner_text() == before
+    page.wait_for_timeout(500)
+    assert note.inner_text() != before
+
+
+@every_explorer
 def test_picture_stands_in_without_scripts(chromium, files, name):
     context = chromium.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
-    page.goto((files / f"{name}.html").as_uri())
+    page.goto(files(name).as_uri())
     assert page.locator(".vx-still").is_visible()
     assert page.locator("noscript").is_visible()
     context.close()
 
 
-def test_four_on_a_page_do_not_clash(visit):
-    page = visit("many", count=4)
-    second = page.locator(".vx-latent").nth(1)
-    first = page.locator(".vx-latent").nth(0)
+def test_many_on_a_page_do_not_clash(visit):
+    count = 2 * len(EXPLORERS)
+    page = visit("many", count=count)
+    ids = "[...document.querySelectorAll('[id]')].map((node) => node.id)"
+    assert len(set(page.evaluate(ids))) == count
+    groups = page.evaluate("""[...document.querySelectorAll(".vae-explorer")].flatMap(
+        (root) => [...new Set([...root.querySelectorAll("input[type=radio]")]
+            .map((radio) => radio.name))])""")
+    assert len(set(groups)) == len(groups) > 0
+    first, second = (page.locator(".vx-latent").nth(k) for k in (0, 1))
     second.locator("[data-in=spherical]").check()
     assert first.locator("[data-in=linear]").is_checked()
-    assert (
-        page.evaluate(
-            "new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size"
-        )
-        == 4
-    )
 
 
 # The latent explorer, control by control.
+
+SEVEN = [(0.3, 0.2), (0.7, 0.2), (0.6, 0.5), (0.45, 0.85)]
 
 
 def test_latent_by_keyboard(visit):
@@ -308,18 +272,6 @@ def test_page_states_its_evidence(visit):
         assert f"{gap[name]:.2f} nats" in text
 
 
-def test_note_is_polite_and_waits(visit):
-    page = visit("latent")
-    note = page.locator(".vx-note")
-    assert note.get_attribute("aria-live") == "polite"
-    page.wait_for_timeout(400)
-    before = note.inner_text()
-    press(page, "[data-in=t]", *["ArrowRight"] * 5)
-    assert note.inner_text() == before
-    page.wait_for_timeout(500)
-    assert note.inner_text() != before
-
-
 def test_javascript_equals_jax(visit):
     page, model = visit("latent"), trained.model()
     rng, images = np.random.default_rng(0), data.load("mnist12k").test.images
@@ -444,50 +396,6 @@ def _elbo(kind, x, mean, scale):
 
 
 # With a kernel.
-
-# A front-end's model: like Backbone's, it tells of what the page itself sets.
-KERNEL = """async ([code, state, data]) => {
-    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-    const listeners = {}, sent = [];
-    const tell = (name, ...news) => (listeners[name] ?? []).forEach((f) => f(...news));
-    const model = {
-        get: (name) => state[name],
-        set(name, value) {
-            if (state[name] === value) return;
-            state[name] = value;
-            tell(`change:${name}`);
-        },
-        save_changes: () => sent.push({ ...state }),
-        on: (name, f) => (listeners[name] ??= []).push(f),
-        off() {},
-        send: () => setTimeout(() =>
-            tell("msg:custom", { give: "payload" }, [new DataView(bytes.buffer)])),
-    };
-    const frames = async (n) => {
-        while (n--) await new Promise(requestAnimationFrame);
-    };
-    const get = (what) => document.querySelector(`[data-${what}]`);
-    const type = (name, value) => {
-        const input = get(`in=${name}`);
-        input.value = value;
-        for (const kind of ["input", "change"]) {
-            input.dispatchEvent(new Event(kind, { bubbles: true }));
-        }
-    };
-    const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-    const { default: widget } = await import(url);
-    document.body.replaceChildren();
-    const clean = await widget.render({ model, el: document.body });
-    return { get, type, frames, model, sent, clean };
-}"""
-
-
-def kernel(page, explorer, script):
-    """Render with a kernel's model, run ``script`` on it, return what that returns."""
-    code = f"{explorer.module()}\nexport default {{ render }};"
-    payload = base64.b64encode(explorer.payload()).decode()
-    call = f"async (all) => {{ const k = await ({KERNEL})(all); {script} }}"
-    return page.evaluate(call, [code, explorer.start, payload])
 
 
 def test_latent_talks_with_a_kernel(visit):

@@ -215,7 +215,6 @@ def write(out: Path, dataset, models, rows, epochs: int):
     files = {
         "latent.bin": payload.pack({**rounded, **shown}, facts),
         "latent.png": stills.latent(page, shown["digits"], shown["labels"]),
-        "elbo.png": stills.elbo(),
         "panel.png": panel.still(dataset),
     }
     sizes = {"weights": len(payload.pack(rounded, {})), "all": len(files["latent.bin"])}

@@ -85,23 +85,3 @@ def latent(
     panels[0, 0].set_ylabel("encoded digits")
     panels[1, 0].set_ylabel("decoded points")
     return png(figure)
-
-
-def elbo(x: float = 2.0, noise: float = 0.5) -> bytes:
-    """The fold's posterior at x, and the best normal, which covers one mode."""
-    z = np.linspace(-4, 4, 2001)
-    log_joint = -0.5 * z**2 - 0.5 * ((x - z**2) / noise) ** 2
-    weights = np.exp(log_joint - log_joint.max())
-    posterior = weights / np.trapezoid(weights, z)
-    side = posterior * (z > 0) * 2
-    mean = np.trapezoid(z * side, z)
-    sd = np.sqrt(np.trapezoid((z - mean) ** 2 * side, z))
-    q = np.exp(-0.5 * ((z - mean) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
-    figure = Figure(figsize=(8.4, 3), layout="constrained")
-    axes = figure.subplots()
-    axes.fill_between(z, posterior, color="#2f6db3", alpha=0.3, label="p(z|x)")
-    axes.plot(z, q, color="#c2410c", lw=2.5, label="q(z) on one of the modes")
-    axes.set(xlabel="z", yticks=[], xlim=(-4, 4), ylim=(0, None))
-    axes.legend(loc="upper left", frameon=False)
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    return png(figure)
