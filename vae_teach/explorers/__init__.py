@@ -1,7 +1,17 @@
 """Figures that move: with a kernel, without one, from a file on disk."""
 
 from .elbo import ElboExplorer
+from .kl import KLExplorer
 from .latent import LatentExplorer
+from .loss_scale import LossScaleExplorer
 from .panel import TrainPanel
+from .reparameterization import ReparameterizationExplorer
 
-__all__ = ["ElboExplorer", "LatentExplorer", "TrainPanel"]
+__all__ = [
+    "ElboExplorer",
+    "KLExplorer",
+    "LatentExplorer",
+    "LossScaleExplorer",
+    "ReparameterizationExplorer",
+    "TrainPanel",
+]

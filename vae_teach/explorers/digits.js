@@ -28,7 +28,7 @@ export function pad() {
   const small = new OffscreenCanvas(SIDE, SIDE);
   const reader = small.getContext("2d", { willReadFrequently: true });
   const sample = (left, top, scale) => {
-    reader.fillStyle = "#000";
+    reader.fillStyle = "black";
     reader.fillRect(0, 0, SIDE, SIDE);
     reader.imageSmoothingQuality = "high";
     reader.drawImage(sheet, left, top, large * scale, large * scale);
@@ -38,7 +38,7 @@ export function pad() {
   return {
     clear: () => ink.clearRect(0, 0, large, large),
     stroke(to, from) {
-      Object.assign(ink, { strokeStyle: "#fff", lineWidth: 22, lineCap: "round" });
+      Object.assign(ink, { strokeStyle: "white", lineWidth: 22, lineCap: "round" });
       ink.beginPath();
       ink.moveTo(from[0] * large, from[1] * large);
       ink.lineTo(to[0] * large, to[1] * large);

@@ -1,7 +1,8 @@
 // The ELBO explorer: one latent, so that evidence, posterior and gap are all exact.
 
 import {
-  begin, build, clamp, drag, fixed, lerp, on, perFrame, slider, speaker, theme, write,
+  begin, build, clamp, drag, fixed, glide, lerp, listen, on, perFrame, slider, speaker, theme,
+  write,
 } from "./shared.js";
 
 const NOISE = 0.5; // sd of p(x|z)
@@ -140,11 +141,11 @@ function drawDensities(canvas, inks, s, evidence) {
   }
   write(pen, "z", w - 12, h - 7);
   area(sheet, base, height, posterior);
-  pen.fillStyle = inks.cool;
+  pen.fillStyle = inks.latent;
   pen.globalAlpha = 0.28;
   pen.fill();
   pen.globalAlpha = 1;
-  pen.strokeStyle = inks.cool;
+  pen.strokeStyle = inks.latent;
   pen.lineWidth = 2;
   pen.stroke();
   area(sheet, base, height, prior);
@@ -154,11 +155,11 @@ function drawDensities(canvas, inks, s, evidence) {
   pen.stroke();
   pen.setLineDash([]);
   area(sheet, base, height, q);
-  pen.fillStyle = inks.accent;
+  pen.fillStyle = inks.encoder;
   pen.globalAlpha = 0.14;
   pen.fill();
   pen.globalAlpha = 1;
-  pen.strokeStyle = inks.accent;
+  pen.strokeStyle = inks.encoder;
   pen.lineWidth = 3;
   pen.stroke();
 }
@@ -170,9 +171,9 @@ function drawBar(canvas, inks, { elbo, evidence }) {
   const top = 22, tall = 18;
   pen.fillStyle = inks.soft;
   pen.fillRect(0, top, w, tall);
-  pen.fillStyle = inks.cool;
+  pen.fillStyle = inks.muted;
   pen.fillRect(0, top, X(elbo), tall);
-  pen.fillStyle = inks.accent;
+  pen.fillStyle = inks.encoder;
   pen.fillRect(X(elbo), top, Math.max(X(evidence) - X(elbo), 0), tall);
   pen.fillStyle = inks.ink;
   pen.fillRect(X(evidence) - 1, top - 5, 2, tall + 10);
@@ -196,7 +197,7 @@ function render({ model, el }) {
   });
   const names = ["model", "x", "mean", "scale"];
   const initial = Object.fromEntries(names.map((name) => [name, model.get(name)]));
-  let s = { ...initial }, glide = 0;
+  let s = { ...initial }, stopGlide = () => {};
 
   const numbers = () => {
     const evidence = logEvidence(s.model, s.x);
@@ -221,7 +222,7 @@ function render({ model, el }) {
       + `log p(x) = ${fixed(now.evidence)}: exactly KL(q ‖ p(z|x)).`);
   };
   const { inks, read, stop } = theme(root,
-    ["ink", "muted", "line", "accent", "cool", "paper", "soft"], () => redraw());
+    ["ink", "muted", "line", "encoder", "latent", "paper", "soft"], () => redraw());
   const draw = () => {
     const now = numbers();
     report(now);
@@ -234,25 +235,19 @@ function render({ model, el }) {
     model.save_changes();
   };
   const change = (values) => {
-    cancelAnimationFrame(glide);
+    stopGlide();
     Object.assign(s, values);
     redraw();
   };
 
-  /** Move q to `goal` in half a second, or at once where motion is not wanted. */
   const glideTo = (goal) => {
-    cancelAnimationFrame(glide);
-    const from = { ...s }, begun = performance.now();
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const step = (now) => {
-      const u = still ? 1 : clamp((now - begun) / 500, 0, 1), ease = u * u * (3 - 2 * u);
-      s.mean = lerp(from.mean, goal.mean, ease);
-      s.scale = Math.exp(lerp(Math.log(from.scale), Math.log(goal.scale), ease));
+    stopGlide();
+    const from = { ...s };
+    stopGlide = glide((u) => {
+      s.mean = lerp(from.mean, goal.mean, u);
+      s.scale = Math.exp(lerp(Math.log(from.scale), Math.log(goal.scale), u));
       redraw();
-      if (u < 1) glide = requestAnimationFrame(step);
-      else tell();
-    };
-    glide = requestAnimationFrame(step);
+    }, tell);
   };
 
   on(inputs.x, "input", () => change({ x: +inputs.x.value }));
@@ -267,12 +262,7 @@ function render({ model, el }) {
   on(root, "change", tell);
   const toMean = ([x]) => change({ mean: clamp((2 * x - 1) * REACH, -3, 3) });
   drag(canvases.density, { down: toMean, move: toMean, up: tell });
-  // What the page sets comes back as an event too: only news is acted on.
-  const news = names.map((name) => [`change:${name}`, () => {
-    const value = model.get(name);
-    if (value !== s[name]) change({ [name]: value });
-  }]);
-  for (const [event, act] of news) model.on(event, act);
+  const unlisten = listen(model, names, (name) => s[name], change);
 
   outputs.notice.textContent = model.get("notice");
   read();
@@ -281,8 +271,8 @@ function render({ model, el }) {
   return () => {
     stop();
     redraw.cancel();
-    cancelAnimationFrame(glide);
-    for (const [event, act] of news) model.off(event, act);
+    stopGlide();
+    unlisten();
   };
 }
 

@@ -154,7 +154,7 @@ function drawHandle({ pen }, inks, place, z, q) {
   halo(inks.ink, 2, cloud);
   const ring = () => ellipse(pen, x, y, 10);
   halo(inks.paper, 7, ring);
-  halo(inks.accent, 3.5, ring);
+  halo(inks.latent, 3.5, ring);
 }
 
 function drawPath({ pen }, inks, place, ends, spherical) {
@@ -194,7 +194,7 @@ function drawCurve(canvas, inks, { curve, separate }, now) {
   write(pen, "rate →", w - 8, box.bottom + 29, { align: "right", size: 11 });
   write(pen, "distortion ↓ is better", 0, 11, { size: 11 });
   write(pen, "○ trained at one β", w - 4, 11, { align: "right", size: 11 });
-  pen.strokeStyle = inks.accent;
+  pen.strokeStyle = inks.latent;
   pen.lineWidth = 2.5;
   pen.beginPath();
   for (const c of curve) pen.lineTo(X(c.rate), Y(c.distortion));
@@ -206,7 +206,7 @@ function drawCurve(canvas, inks, { curve, separate }, now) {
     pen.stroke();
   }
   ellipse(pen, X(now.rate), Y(now.distortion), 6.5);
-  pen.fillStyle = inks.accent;
+  pen.fillStyle = inks.latent;
   pen.fill();
   pen.strokeStyle = inks.paper;
   pen.lineWidth = 2;
@@ -237,7 +237,7 @@ async function render({ model, el }) {
     Float32Array.from(arrays.digits.subarray(PIXELS * i, PIXELS * (i + 1)), (v) => v / 255));
   const started = digits.map(net.start);
   const hueNames = [...Array(10).keys()].map((d) => `hue-${d}`);
-  const inkNames = ["ink", "muted", "line", "accent", "paper", "soft", ...hueNames];
+  const inkNames = ["ink", "muted", "line", "latent", "paper", "soft", ...hueNames];
 
   const { beta_scale: unit, beta_top: top } = facts;
   const betaOf = (t) => unit * Math.expm1(t * Math.log1p(top / unit));
@@ -316,7 +316,7 @@ async function render({ model, el }) {
     }
     const all = [digits[s.from], ...strip.frames, digits[s.to]];
     all.forEach((x, k) => paint(pen, x, k * pitch + 1.5, 1.5, size));
-    pen.strokeStyle = inks.accent;
+    pen.strokeStyle = inks.latent;
     pen.lineWidth = 3;
     pen.strokeRect((1 + s.u * (FRAMES - 1)) * pitch + 1.5, 1.5, size, size);
   };

@@ -139,6 +139,18 @@ export function on(node, type, act) {
   node.addEventListener(type, act);
 }
 
+/** Act on what a kernel sets: what the page sets comes back as an event too, and is no news. */
+export function listen(model, names, current, change) {
+  const news = names.map((name) => [`change:${name}`, () => {
+    const value = model.get(name);
+    if (value !== current(name)) change({ [name]: value });
+  }]);
+  for (const [event, act] of news) model.on(event, act);
+  return () => {
+    for (const [event, act] of news) model.off(event, act);
+  };
+}
+
 /** At most one `draw` a frame, however many events ask for it. */
 export function perFrame(draw) {
   let frame = 0;
@@ -150,6 +162,22 @@ export function perFrame(draw) {
   };
   ask.cancel = () => cancelAnimationFrame(frame);
   return ask;
+}
+
+/**
+ * Call `step(u)` at each frame, u from 0 to 1 in half a second, slow at both ends; then
+ * `done()`. Where motion is not wanted, `step(1)` at once. Gives back what stops it.
+ */
+export function glide(step, done) {
+  const begun = performance.now();
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  let frame = requestAnimationFrame(function next(now) {
+    const u = still ? 1 : clamp((now - begun) / 500, 0, 1);
+    step(u * u * (3 - 2 * u));
+    if (u < 1) frame = requestAnimationFrame(next);
+    else done();
+  });
+  return () => cancelAnimationFrame(frame);
 }
 
 /** Write to an aria-live note once the reader pauses, so that a drag is not read out. */
