@@ -12,6 +12,7 @@ from vae_teach.distributions import Normal, pytree
 from vae_teach.metrics import (
     active_units,
     log_likelihood,
+    precision_and_recall,
     rate_and_distortion,
     rate_per_unit,
 )
@@ -157,3 +158,48 @@ def test_an_old_style_key_is_refused(measure):
 def test_no_data_is_refused(measure):
     with pytest.raises(ValueError, match="one example or more"):
         measure(MODEL, X[:0])
+
+
+CLUSTER = jr.normal(jr.key(9), (40, 2))
+FAR = jnp.array([[1000.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "expected"),
+    [
+        (X, X, (1, 1)),
+        (CLUSTER, CLUSTER + FAR, (0, 0)),
+        (jnp.concatenate([CLUSTER, CLUSTER + FAR]), CLUSTER, (1, 0.5)),
+        (CLUSTER, jnp.concatenate([CLUSTER, CLUSTER + FAR]), (0.5, 1)),
+        # All fakes at one real: each is among the reals, and they reach just that one.
+        (CLUSTER, jnp.tile(CLUSTER[:1], (8, 1)), (1, 1 / 40)),
+    ],
+    ids=["identical", "disjoint", "half", "half is wrong", "one point"],
+)
+def test_precision_and_recall_where_they_are_known(real, fake, expected):
+    found = precision_and_recall(real, fake)
+    assert (found.precision, found.recall) == pytest.approx(expected)
+
+
+def test_the_ball_reaches_the_kth_neighbour_and_no_further():
+    real = jnp.array([[0.0], [1.0], [3.0], [7.0]])
+    # Balls of k = 1: [-1, 1], [0, 2], [1, 5], [3, 11]; two of k = 2: [-3, 3], [1, 13].
+    fake = jnp.array([[-1.0], [-1.01], [11.0], [11.01]])
+    shares = [
+        precision_and_recall(real, fake, neighbours=k).precision for k in (1, 2, 3)
+    ]
+    assert shares == pytest.approx([0.5, 1.0, 1.0])
+    swapped = precision_and_recall(fake, real, neighbours=1)
+    assert swapped.recall == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("neighbours", [0, 3])
+def test_more_rows_than_neighbours_are_needed(neighbours):
+    with pytest.raises(ValueError, match="Expected neighbours from 1"):
+        precision_and_recall(CLUSTER, CLUSTER[:3], neighbours=neighbours)
+
+
+@pytest.mark.parametrize("fake", [X[:40], CLUSTER[0], CLUSTER[:, :, None]])
+def test_features_of_other_shapes_are_refused(fake):
+    with pytest.raises((TypeError, ValueError)):
+        precision_and_recall(CLUSTER, fake)
