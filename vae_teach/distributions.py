@@ -5,7 +5,8 @@ leading axis on its leaves, made and consumed by ``jax.vmap``.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import singledispatch
 from typing import dataclass_transform
 
 import jax
@@ -18,10 +19,11 @@ from .typing import PRNGKey, Scalar
 
 @dataclass_transform(frozen_default=True)
 def pytree(cls):
-    """Make ``cls`` a frozen dataclass whose every field is a pytree child."""
-    cls = dataclass(frozen=True)(cls)
-    names = [f.name for f in fields(cls)]
-    return jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])
+    """Make ``cls`` a frozen dataclass that is a pytree.
+
+    Every field is a child, but for those with metadata ``static=True``.
+    """
+    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
 
 
 class Distribution(ABC):
@@ -65,7 +67,7 @@ class Normal(Distribution):
 
     def log_prob(self, x: Shaped[Array, "*event"]) -> Scalar:
         """-½ Σ [((x - μ)/σ)² + log 2πσ²]."""
-        _check_event(x, self.loc)
+        check_event(x, self.loc)
         return jax.scipy.stats.norm.logpdf(x, self.loc, self.scale).sum()
 
 
@@ -101,32 +103,44 @@ class Bernoulli(Distribution):
 
     def log_prob(self, x: Shaped[Array, "*event"]) -> Scalar:
         """Σ [x l - log(1 + eˡ)]; minus infinity when a value is outside [0, 1]."""
-        _check_event(x, self.logits)
+        check_event(x, self.logits)
         x, logits = x.ravel(), self.logits.ravel()  # one long axis is faster on a CPU
         log_p = x * logits - _softplus(logits)
         return jnp.where((x >= 0) & (x <= 1), log_p, -jnp.inf).sum()
 
 
+@singledispatch
 def kl(q: Distribution, p: Distribution) -> Scalar:
     """KL(q || p) in closed form, in nats.
 
-    For normals ½ Σ [σ_q²/σ_p² + ((μ_q - μ_p)/σ_p)² - 1 - log σ_q²/σ_p²]
+    Each family registers its own. For normals it is
+    ½ Σ [σ_q²/σ_p² + ((μ_q - μ_p)/σ_p)² - 1 - log σ_q²/σ_p²]
     (Kingma & Welling 2014, appendix B).
 
     Raises:
         TypeError: if the pair has no closed form here.
 
     """
-    if not (isinstance(q, Normal) and isinstance(p, Normal)):
-        pair = f"{type(q).__name__} and {type(p).__name__}"
-        raise TypeError(
-            f"Expected two Normals, got {pair}, which have no closed-form KL here: "
-            "use bounds.elbo_mc, which estimates it from the sample."
-        )
-    _check_event(q.loc, p.loc)
+    raise no_closed_form(q, p)
+
+
+@kl.register
+def _(q: Normal, p: Distribution) -> Scalar:
+    if not isinstance(p, Normal):
+        raise no_closed_form(q, p)
+    check_event(q.loc, p.loc)
     var_ratio = (q.scale / p.scale) ** 2
     distance = ((q.loc - p.loc) / p.scale) ** 2
     return 0.5 * (var_ratio + distance - 1 - jnp.log(var_ratio)).sum()
+
+
+def no_closed_form(q: Distribution, p: Distribution) -> TypeError:
+    """The error of a pair whose KL nobody has registered."""
+    pair = f"{type(q).__name__} and {type(p).__name__}"
+    return TypeError(
+        f"Expected a pair like two Normals, got {pair}, which have no closed-form KL "
+        "here: use bounds.elbo_mc, which estimates it from the sample."
+    )
 
 
 @jax.custom_jvp
@@ -143,14 +157,28 @@ def _softplus_jvp(primals, tangents):
     return jnp.maximum(x, 0) + jnp.log1p(e), slope * dx
 
 
-def _check_event(x, like):
+def check_event(x: Shaped[Array, "..."], like: Shaped[Array, "..."], kind=None):
+    """Refuse an event of another shape than ``like``, or of another kind of number.
+
+    Raises:
+        ValueError: for another shape.
+        TypeError: for integers, or for floats where ``kind`` is ``jnp.integer``.
+
+    """
     if jnp.shape(x) != like.shape:
         raise ValueError(
             f"Expected one event of shape {like.shape}, got {jnp.shape(x)}: "
             "vmap over a batch, and give the network the shape of the data."
         )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
+    kind = kind or jnp.floating
+    if jnp.issubdtype(x.dtype, kind):
+        return
+    if kind is jnp.integer:
         raise TypeError(
-            f"Expected floats, got {x.dtype}: bring 8-bit images to [0, 1] by "
-            "x.astype(float) / 255."
+            f"Expected integers, got {x.dtype}: bring gray pixels to k levels by "
+            "jnp.round(x * (k - 1)).astype(int)."
         )
+    raise TypeError(
+        f"Expected floats, got {x.dtype}: bring 8-bit images to [0, 1] by "
+        "x.astype(float) / 255."
+    )
