@@ -4,6 +4,8 @@ They are computed in double precision with NumPy; a model's arrays then have JAX
 default precision.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -41,8 +43,7 @@ class PPCA:
 
     def q_z(self, x: Float[Array, " d"]) -> Normal:
         """The posterior N(M⁻¹ Wᵀ (x - μ), σ² M⁻¹) with M = WᵀW + σ² I, a diagonal."""
-        m = (self.weights**2).sum(0) + self.variance
-        return Normal((x - self.mean) @ self.weights / m, jnp.sqrt(self.variance / m))
+        return self._posterior(x, self.variance)
 
     def log_prob(self, x: Float[Array, " d"]) -> Scalar:
         """The evidence log p(x) = log N(x; μ, WWᵀ + σ² I) of one example, exact.
@@ -52,12 +53,43 @@ class PPCA:
         log |C| = Σ log m_i + (d - q) log σ².
         """
         d, q = self.weights.shape
-        z = self.q_z(x).mean
+        z = self._posterior(x, self.variance).mean
         residual = x - self.p_x(z).mean
         distance = (residual**2).sum() / self.variance + (z**2).sum()
         log_m = jnp.log((self.weights**2).sum(0) + self.variance)
         log_det = log_m.sum() + (d - q) * jnp.log(self.variance)
         return -0.5 * (distance + log_det + d * jnp.log(2 * jnp.pi))
+
+    def _posterior(self, x, noise):
+        m = (self.weights**2).sum(0) + noise
+        return Normal((x - self.mean) @ self.weights / m, jnp.sqrt(noise / m))
+
+
+class Spectrum(NamedTuple):
+    """A data covariance: eigenvalues in falling order, eigenvectors as columns."""
+
+    mean: Float[np.ndarray, " d"]
+    eigenvalues: Float[np.ndarray, " d"]
+    directions: Float[np.ndarray, "d d"]
+
+
+def spectrum(x: Data) -> Spectrum:
+    """Mean, eigenvalues λ_i and eigenvectors u_i of the covariance of ``x``.
+
+    The sums of the covariance are divided by the number of examples.
+
+    Raises:
+        ValueError: for data that are no table (examples, features), or one example.
+
+    """
+    if np.ndim(x) != 2:
+        raise ValueError(
+            f"Expected (examples, features), got shape {np.shape(x)}: ravel each "
+            "example, as in x.reshape(len(x), -1)."
+        )
+    mean, covariance = _moments(x)
+    values, vectors = np.linalg.eigh(covariance)
+    return Spectrum(mean, np.maximum(values[::-1], 0), vectors[:, ::-1])
 
 
 def ppca(x: Data, size: int) -> PPCA:
@@ -72,28 +104,55 @@ def ppca(x: Data, size: int) -> PPCA:
             to d - 1, or data that ``size`` directions explain with nothing left.
 
     """
-    if np.ndim(x) != 2:
-        raise ValueError(
-            f"Expected (examples, features), got shape {np.shape(x)}: ravel each "
-            "example, as in x.reshape(len(x), -1)."
-        )
-    mean, covariance = _moments(x)
+    mean, values, vectors = spectrum(x)
     d = len(mean)
     if not 1 <= size < d:
         raise ValueError(
             f"Expected a size from 1 to {d - 1}, one less than the {d} features, got "
             f"{size}."
         )
-    values, vectors = np.linalg.eigh(covariance)
-    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-    variance = values[size:].mean()
-    if variance <= 1e-12 * values[0]:
+    variance = best_variance(values, size)
+    weights = vectors[:, :size] * np.sqrt(np.maximum(values[:size] - variance, 0))
+    return PPCA(*map(jnp.asarray, (mean, weights, variance, values)))
+
+
+def best_variance(
+    eigenvalues: Float[Array, " d"] | Float[np.ndarray, " d"],
+    size: int,
+    beta: float = 1.0,
+) -> float:
+    """The decoder's σ² that is best for a linear β-VAE of ``size`` latents.
+
+    With n latents in use, those with λ_i > β σ², it is the sum of the other eigenvalues
+    over d - n β; at β = 1 the mean of the λ_i beyond ``size``. It equals the expected
+    squared error per pixel. The derivative of the loss by log σ² is
+    ½ [d - Σ_{i ≤ size} min(β, λ_i/σ²) - Σ_{i > size} λ_i/σ²], which never falls: where
+    it is 0 no other σ² is better, and n β < d. All collapse when β ≥ λ_1 / mean λ.
+
+    Args:
+        eigenvalues: those of the data covariance, in falling order.
+        size: how many latents there are, in use or not.
+        beta: the weight of the KL.
+
+    Raises:
+        ValueError: for a size that is not from 1 to d, a beta that is not positive, or
+            data that the latents explain in full: the loss falls for ever as σ² -> 0.
+
+    """
+    values = np.asarray(eigenvalues, np.float64)
+    check_size(size, len(values))
+    if not beta > 0:
+        raise ValueError(f"Expected a positive beta, got {beta}.")
+    # Latent i is in use when λ_i is above β times the σ² of i latents in use.
+    rest = np.append(np.cumsum(values[::-1])[::-1], 0)
+    room = len(values) - beta * np.arange(len(rest))
+    used = (values[:size] * room[1 : size + 1] > beta * rest[1 : size + 1]).sum()
+    if rest[used] <= 1e-12 * rest[0]:
         raise ValueError(
             f"Expected data that {size} directions do not explain in full, got noise "
             "of variance 0: take a smaller size, or more examples."
         )
-    weights = vectors[:, :size] * np.sqrt(values[:size] - variance)
-    return PPCA(*map(jnp.asarray, (mean, weights, variance, values)))
+    return float(rest[used] / room[used])
 
 
 def implied_variance(sse_weight: float, kl_weight: float) -> float:
@@ -136,6 +195,17 @@ def predict_active_units(x: Data, variance: float, beta: float = 1.0) -> int:
         )
     _, covariance = _moments(np.reshape(x, (len(x), -1)))
     return int((np.linalg.eigvalsh(covariance) > beta * variance).sum())
+
+
+def check_size(size: int, d: int):
+    """Refuse a number of latents that is not from 1 to d.
+
+    Raises:
+        ValueError: for such a size.
+
+    """
+    if not 1 <= size <= d:
+        raise ValueError(f"Expected a size from 1 to the {d} features, got {size}.")
 
 
 def _moments(x):
