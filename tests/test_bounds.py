@@ -13,8 +13,19 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from vae_teach.bounds import elbo, elbo_mc, iwae, log_weight
+from vae_teach.bounds import (
+    capacity,
+    elbo,
+    elbo_free_bits,
+    elbo_mc,
+    elbo_relaxed,
+    elbo_stl,
+    iwae,
+    log_weight,
+)
+from vae_teach.discrete import OneHotCategorical
 from vae_teach.distributions import Normal, kl
+from vae_teach.theory import ppca
 
 W = jnp.linalg.qr(jr.normal(jr.key(0), (6, 2)))[0] * jnp.array([[2.0, 1.0]])
 S = 0.3
@@ -89,6 +100,148 @@ def test_the_terms_add_up():
     np.testing.assert_allclose(
         terms["rate"], kl(wrong(X), Normal(jnp.zeros(2), jnp.ones(2))), rtol=1e-6
     )
+
+
+def path_and_plain_gradients(model_of, n):
+    """The gradient of both Monte-Carlo bounds by q's shift and log stretch, n draws."""
+
+    def gradient(bound, key):
+        return jax.grad(lambda v: bound(model_of(v), X, key)[0])(jnp.zeros(4))
+
+    keys = jr.split(jr.key(9), n)
+    return [jax.vmap(partial(gradient, b))(keys) for b in (elbo_stl, elbo_mc)]
+
+
+def spoiled(loc, scale, v):
+    return lambda x: Normal(loc + v[:2], scale * jnp.exp(v[2:]))
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_sticking_the_landing_has_the_value_of_the_monte_carlo_elbo(beta):
+    value, terms = elbo_stl(Linear(wrong), X, jr.key(8), beta=beta)
+    expected, expected_terms = elbo_mc(Linear(wrong), X, jr.key(8), beta=beta)
+    assert value == expected
+    assert terms == expected_terms
+
+
+def test_the_path_gradient_is_unbiased():
+    q = wrong(X)
+    stl, plain = path_and_plain_gradients(
+        lambda v: Linear(spoiled(q.loc, q.scale, v)), 40_000
+    )
+    error = np.hypot(stl.std(0), plain.std(0)) / np.sqrt(len(stl))
+    assert (abs(stl.mean(0) - plain.mean(0)) < 4 * error).all()
+    assert (abs(plain.mean(0)) > 10 * error).all()  # so that zero is not an answer
+
+
+def test_the_path_gradient_has_no_noise_where_q_is_the_posterior():
+    model = ppca(jr.normal(jr.key(10), (50, 6)) * jnp.arange(1.0, 7)[None], 2)
+    q = model.q_z(X)
+
+    class Model:
+        p_z, p_x = model.p_z, model.p_x
+
+        def __init__(self, v):
+            self.q_z = spoiled(q.loc, q.scale, v)
+
+    stl, plain = path_and_plain_gradients(Model, 1_000)
+    assert abs(stl).max() < 1e-4
+    assert (plain.std(0) > 0.3).all()
+
+
+class Discrete:
+    """Two choices among three, decoded by a curved map that pulls z towards X."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    def p_z(self):
+        return OneHotCategorical(jnp.zeros((2, 3)))
+
+    def q_z(self, x):
+        return OneHotCategorical(self.logits)
+
+    def p_x(self, z):
+        return Normal(2 * z.ravel(), jnp.ones(6))
+
+
+LOGITS = jr.normal(jr.key(11), (2, 3))
+
+
+def test_a_cold_relaxation_has_the_value_of_the_discrete_elbo():
+    cold = partial(elbo_relaxed, temperature=1e-3)
+    n = 20_000
+    relaxed, error = mean_and_error(draws(cold, Discrete(LOGITS), n, jr.key(12)))
+    exact, other = mean_and_error(draws(elbo, Discrete(LOGITS), n, jr.key(13)))
+    assert abs(relaxed - exact) < 4 * np.hypot(error, other)
+    warm, _ = mean_and_error(
+        draws(partial(elbo_relaxed, temperature=1.0), Discrete(LOGITS), n, jr.key(12))
+    )
+    assert warm < exact - 0.1  # the surrogate flatters
+
+
+def test_the_relaxed_gradient_is_that_of_its_own_mean_and_close_to_the_discrete_one():
+    pairs = jnp.stack(jnp.meshgrid(jnp.arange(3), jnp.arange(3)), -1).reshape(9, 2)
+
+    def exact(logits):
+        model = Discrete(logits)
+        q, codes = model.q_z(X), jax.nn.one_hot(pairs, 3)
+        log_q = jax.vmap(q.log_prob)(codes)
+        distortion = jax.vmap(lambda z: -model.p_x(z).log_prob(X))(codes)
+        return (jnp.exp(log_q) * distortion).sum() + kl(q, model.p_z())
+
+    def relaxed(logits, key):
+        return elbo_relaxed(Discrete(logits), X, key, temperature=0.1)[0]
+
+    keys = jr.split(jr.key(14), 40_000)
+    slopes = jax.vmap(jax.grad(relaxed), (None, 0))(LOGITS, keys)
+    error = slopes.std(0) / np.sqrt(len(slopes))
+    assert (abs(slopes.mean(0) - jax.grad(exact)(LOGITS)) < 4 * error + 0.05).all()
+    discrete = jax.grad(lambda v: elbo(Discrete(v), X, jr.key(0))[0])(LOGITS)
+    rate_alone = jax.grad(lambda v: kl(OneHotCategorical(v), Discrete(v).p_z()))(LOGITS)
+    np.testing.assert_allclose(discrete, rate_alone, atol=1e-6)  # no path through z
+
+
+RATE = float(kl(wrong(X), Linear(wrong).p_z()))
+
+
+@pytest.mark.parametrize(("away", "sign"), [(-0.5, 1), (0.5, -1)])
+def test_the_pull_of_a_capacity_changes_its_sign_at_the_target(away, sign):
+    def value(v, weight):
+        model = Linear(lambda x: Normal(wrong(x).loc + v, wrong(x).scale))
+        return capacity(model, X, jr.key(0), target=RATE + away, beta=weight)[0]
+
+    def rate(v):
+        return kl(Normal(wrong(X).loc + v, wrong(X).scale), Linear(wrong).p_z())
+
+    pull = jax.grad(value)(jnp.zeros(2), 3.0) - jax.grad(value)(jnp.zeros(2), 0.0)
+    np.testing.assert_allclose(pull, 3 * sign * jax.grad(rate)(jnp.zeros(2)), rtol=1e-3)
+
+
+def test_a_capacity_charges_the_distance_to_its_target_and_reports_the_rate():
+    _, plain = elbo(Linear(wrong), X, jr.key(0))
+    for target in (RATE - 2.0, RATE, RATE + 2.0):
+        value, terms = capacity(Linear(wrong), X, jr.key(0), target=target, beta=10.0)
+        assert terms == plain
+        expected = plain["distortion"] + 10 * abs(RATE - target)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+    # A target of 0 is the β-VAE.
+    value, _ = capacity(Linear(wrong), X, jr.key(0), target=0.0, beta=4.0)
+    expected, _ = elbo(Linear(wrong), X, jr.key(0), beta=4.0)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("floor", [0.0, 1.0, 50.0])
+def test_free_bits_are_a_looser_bound(floor):
+    value, terms = elbo_free_bits(Linear(wrong), X, jr.key(0), floor=floor)
+    tight, plain = elbo(Linear(wrong), X, jr.key(0))
+    assert value >= tight - 1e-5
+    np.testing.assert_allclose(terms["rate"], plain["rate"], rtol=1e-5)
+    # Each latent alone against the floor, in the closed form of two normals.
+    q = wrong(X)
+    kls = 0.5 * (q.scale**2 + q.loc**2 - 1 - 2 * jnp.log(q.scale))
+    expected = np.maximum(np.asarray(kls), floor).sum()
+    np.testing.assert_allclose(terms["clamped_rate"], expected, rtol=1e-5)
 
 
 def test_iwae_rises_with_k_to_the_evidence():

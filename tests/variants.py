@@ -8,12 +8,23 @@ import optax
 from flax import nnx
 
 from vae_teach import schedules
-from vae_teach.bounds import elbo, elbo_mc, iwae
+from vae_teach.bounds import (
+    capacity,
+    elbo,
+    elbo_free_bits,
+    elbo_mc,
+    elbo_relaxed,
+    elbo_stl,
+    iwae,
+)
+from vae_teach.discrete import OneHotCategorical
 from vae_teach.distributions import Bernoulli, FixedScale, Normal
-from vae_teach.losses import binarized, mean_over_batch
+from vae_teach.likelihoods import ContinuousBernoulli
+from vae_teach.losses import binarized, free_bits, mean_over_batch, optimal_scale
 from vae_teach.models import VAE, Conditional
 from vae_teach.networks import MLP, ConvDecoder, ConvEncoder, PatchDecoder, PatchEncoder
 from vae_teach.priors import StandardNormal
+from vae_teach.scales import CappedScale, FlooredScale, LearnedScale
 from vae_teach.training import alternate, minimise
 
 SHAPE, LATENTS = (6, 4, 1), 3
@@ -48,7 +59,40 @@ def conv_vae(rngs):
     return VAE(StandardNormal(LATENTS), encoder, decoder)
 
 
+def learned_scale_vae(rngs):
+    return vae(rngs, family=LearnedScale(0.5))
+
+
+def floored_scale_vae(rngs):
+    model = vae(rngs)
+    height, width, _ = SHAPE
+    network = MLP(LATENTS, 16, (height, width, 2), rngs=rngs)
+    model.decoder = Conditional(network, FlooredScale(0.05))
+    return model
+
+
+def committed_vae(rngs):
+    model = vae(rngs)
+    model.encoder.family = CappedScale(0.8)
+    return model
+
+
+def uniform(encoder):
+    return OneHotCategorical(jnp.zeros((LATENTS, 4)))
+
+
+def discrete_vae(rngs):
+    encoder = MLP(SHAPE, 16, (LATENTS, 4), rngs=rngs)
+    decoder = MLP((LATENTS, 4), 16, SHAPE, rngs=rngs)
+    return VAE(
+        uniform,
+        Conditional(encoder, OneHotCategorical),
+        Conditional(decoder, Bernoulli),
+    )
+
+
 ADAM = optax.adam(1e-2)
+SLOW = optax.conditionally_mask(ADAM, schedules.every(3))
 ENCODER = nnx.All(nnx.Param, nnx.PathContains("encoder"))
 DECODER = nnx.All(nnx.Param, nnx.PathContains("decoder"))
 MEAN_ELBO = mean_over_batch(elbo)
@@ -58,18 +102,48 @@ PLAIN = minimise(MEAN_ELBO, ADAM)
 VARIANTS = {
     "VAE": (vae, PLAIN),
     "Gaussian likelihood": (partial(vae, family=FixedScale(0.5)), PLAIN),
+    "continuous Bernoulli": (partial(vae, family=ContinuousBernoulli), PLAIN),
     "patch networks": (patch_vae, PLAIN),
     "convolutions": (conv_vae, PLAIN),
     "beta-VAE": (vae, minimise(mean_over_batch(partial(elbo, beta=4.0)), ADAM)),
     "Monte-Carlo ELBO": (vae, minimise(mean_over_batch(elbo_mc), ADAM)),
+    "sticking the landing": (vae, minimise(mean_over_batch(elbo_stl), ADAM)),
+    "relaxed categorical": (
+        discrete_vae,
+        minimise(mean_over_batch(partial(elbo_relaxed, temperature=0.7)), ADAM),
+    ),
     "IWAE": (vae, minimise(mean_over_batch(partial(iwae, samples=4)), ADAM)),
+    "free bits": (vae, minimise(partial(free_bits, floor=0.5), ADAM)),
+    "free bits of each example": (
+        vae,
+        minimise(mean_over_batch(partial(elbo_free_bits, floor=0.5)), ADAM),
+    ),
+    "capacity": (
+        vae,
+        minimise(mean_over_batch(partial(capacity, target=2.0, beta=4.0)), ADAM),
+    ),
+    "committed rate": (committed_vae, PLAIN),
+    "learned scale": (learned_scale_vae, PLAIN),
+    "floored scale": (floored_scale_vae, PLAIN),
+    "optimal scale": (
+        partial(vae, family=FixedScale(1.0)),
+        minimise(optimal_scale, ADAM),
+    ),
     "KL annealing": (vae, minimise(MEAN_ELBO, ADAM, beta=schedules.linear(16))),
+    "cyclical annealing": (vae, minimise(MEAN_ELBO, ADAM, beta=schedules.cyclical(8))),
     "fresh binarization": (vae, minimise(binarized(MEAN_ELBO), ADAM)),
     "alternate": (
         vae,
         alternate(
             decoder=minimise(MEAN_ELBO, ADAM, DECODER),
             encoder=minimise(MEAN_ELBO, ADAM, ENCODER),
+        ),
+    ),
+    "aggressive encoder": (
+        vae,
+        alternate(
+            encoder=minimise(MEAN_ELBO, ADAM, ENCODER),
+            decoder=minimise(MEAN_ELBO, SLOW, DECODER),
         ),
     ),
 }
