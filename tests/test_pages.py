@@ -2,10 +2,13 @@
 
 import re
 
+import jax
 import pytest
 
 from tools.book import ROOT, Site, chapters, page_names
 from tools.pages import HTML, broken_links, built, read
+from tools.quiz import VERDICTS
+from vae_teach.claims import entries
 
 SHOTS = ROOT / "_build" / "screenshots"
 TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => true) : true"
@@ -77,6 +80,60 @@ def test_page_is_not_heavy(file):
 def test_links_lead_somewhere():
     broken = {path.name: broken_links(path) for path in built()}
     assert {name: links for name, links in broken.items() if links} == {}
+
+
+CHAPTERS = [name for name in chapters() if name != page_names()[0]]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_says_how_long_it_took(name):
+    text = (HTML / f"{name}.html").read_text()
+    assert re.search(r"The chapter ran in \d+ seconds\.", text)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_terms_are_linked_where_first_used(name):
+    text = (HTML / f"{name}.html").read_text()
+    linked = re.findall(r'href="glossary\.html#(term-[^"]+)"', text)
+    assert len(linked) >= 5
+    assert len(linked) == len(set(linked))
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_quiz_works_without_scripts(chromium, name):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((HTML / f"{name}.html").as_uri())
+    asked = page.locator(".quiz")
+    assert 3 <= asked.count() <= 5
+    for question in asked.all():
+        assert question.locator(".quiz-right").count() == 1
+        for option in question.locator(".quiz-option").all():
+            answer = option.locator(".quiz-answer")
+            assert not answer.is_visible()
+            option.locator("summary").click()
+            assert answer.is_visible()
+            right = "quiz-right" in option.get_attribute("class")
+            assert answer.inner_text().startswith(VERDICTS[right])
+    context.close()
+
+
+def test_every_claim_is_in_the_index():
+    anchors = read(HTML / "book" / "claims.html").anchors
+    assert {id.lower() for id in entries()} <= anchors
+
+
+def test_build_page_lists_versions_and_times():
+    text = (HTML / "book" / "build.html").read_text()
+    assert jax.__version__ in text
+    assert all(f"{name.removeprefix('book/')}.html" in text for name in CHAPTERS)
+
+
+def test_every_public_module_is_in_the_reference():
+    anchors = read(HTML / "book" / "api.html").anchors
+    hidden = {"__init__", "_tfds", "typing", "checkpoints", "epochs", "failures"}
+    names = {path.stem for path in (ROOT / "vae_teach").glob("*.py")} - hidden
+    assert {f"module-vae_teach.{name}" for name in {*names, "explorers"}} <= anchors
 
 
 @pytest.mark.parametrize("name", chapters())
