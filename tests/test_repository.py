@@ -7,7 +7,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from tools.book import ROOT, Site
+from tools.book import ROOT, Site, chapters
 
 URL = re.compile(r"github\.com/[\w.-]+/vae_teach\b|[\w-]+\.github\.io/vae_teach\b")
 DERIVED = {"CITATION.cff", "README.md", "CHANGELOG.md", "pyproject.toml"}
@@ -70,3 +70,12 @@ def test_readme_names_only_targets_that_exist():
 def test_requirements_are_made_as_they_say():
     header = (ROOT / "requirements.txt").read_text().splitlines()[1]
     assert header.removeprefix("#").strip() in (ROOT / "Makefile").read_text()
+
+
+def test_notebooks_run_as_in_colab_in_ci_and_all_of_them_weekly():
+    (two,) = re.findall(r'make colab COLAB="(.*)"', (ROOT / ".ci/run").read_text())
+    assert len(two.split()) == 2
+    assert {f"book/{name}" for name in two.split()} <= chapters().keys()
+    weekly = yaml.safe_load((ROOT / ".github/workflows/weekly.yml").read_text())
+    runs = [s.get("run") for job in weekly["jobs"].values() for s in job["steps"]]
+    assert "make colab" in runs
