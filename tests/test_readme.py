@@ -21,8 +21,20 @@ def test_the_example_has_fifteen_lines_and_runs(capsys):
     "name", sorted(set(re.findall(r"(\w+)\(", README.split("| variant |")[1])))
 )
 def test_every_name_of_the_swap_table_exists(name):
-    from vae_teach import bounds, distributions, losses, networks, schedules, training
+    import optax
+
+    from vae_teach import (
+        bounds,
+        distributions,
+        likelihoods,
+        losses,
+        networks,
+        scales,
+        schedules,
+        training,
+    )
 
     known = {"Conditional", "partial", "load"}
-    modules = [bounds, distributions, losses, networks, schedules, training]
+    modules = [bounds, distributions, likelihoods, losses, networks]
+    modules += [optax, scales, schedules, training]
     assert name in known or any(hasattr(m, name) for m in modules)
