@@ -11,6 +11,9 @@ from vae_teach.claims import claim, entries
 BOX = re.compile(r"^claim\(\s*[\"']([CE]\d+b?)[\"']", re.MULTILINE)
 
 
+BOXED = Box("E01", "book/y", "holds", "holds", ())
+
+
 def boxed():
     """The ids with a box, each with the chapter that has it."""
     return {
@@ -65,6 +68,11 @@ def test_status_of_each_kind():
         "E01": {"line": "3", "corrects": ["C001", "C003"], "reference": "r"},
         "E02": {"line": "3", "corrects": ["C002"], "reference": "r"},
     }
+    assert [row.status for row in rows(claims, {"E01": BOXED})][:3] == [
+        "measured",
+        "derived",
+        "measured",
+    ]
     box = Box("C003", "book/y", "holds", "holds", ())
     found = {row.id: row for row in rows(claims, {"C003": box})}
     statuses = ["not yet", "derived", "measured", "measured", "not yet"]

@@ -45,7 +45,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Row:
-    """What the index says of a claim: its own box, or those of what it corrects."""
+    """What the index says of a claim: its own box, or those that decide it too."""
 
     id: str
     entry: Mapping[str, Any]
@@ -62,10 +62,12 @@ class Row:
 def rows(claims: Mapping[str, Mapping], boxes: Mapping[str, Box]) -> Iterator[Row]:
     """One row a claim, in the order of ``claims``.
 
-    A correction without a box of its own was measured with the claims that it corrects.
+    Without a box of its own a correction was measured with the claims that it corrects,
+    and a claim with its corrections.
     """
     for id, entry in claims.items():
-        tested = [id] if id in boxes else entry.get("corrects", ())
+        by = [other for other in claims if id in claims[other].get("corrects", ())]
+        tested = [id] if id in boxes else entry.get("corrects", by)
         found = tuple(boxes[other] for other in tested if other in boxes)
         status = "measured" if found else entry.get("status", NOT_YET)
         yield Row(id, entry, status, found)
