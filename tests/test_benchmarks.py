@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import machine, provenance, published, speed, timing
+from benchmarks import machine, provenance, published, recipes, speed, timing
 from benchmarks.small_vae import (
     IMAGE,
     as_pytorch_initialises,
@@ -173,10 +173,44 @@ def test_the_gate_is_on_the_mean_of_pytorch_rows_alone():
     assert not published.verdicts(rows)[-1]["within"]
 
 
+# Recipes
+
+
+def test_a_recipe_is_judged_from_every_seed(images):
+    recipe = recipes.BASE._replace(epochs=3, batch_size=64)
+    row = recipes.train_all_seeds(recipe, images, images[:100])
+    assert (row["steps"], row["parameters"]) == (
+        12,
+        parameters(recipes.mlp(nnx.Rngs(0))),
+    )
+    elbos = row["elbo"]
+    assert len(set(elbos)) == len(row["active"]) == recipes.SEEDS
+    # Sums of 784 pixels, negated: below 0, above coins with logits of some size.
+    assert all(-784 < elbo < -200 for elbo in elbos)
+    longer = recipes.train_all_seeds(recipe._replace(epochs=9), images, images[:100])
+    assert min(longer["elbo"]) > max(elbos)
+
+
+def test_seeds_at_once_are_seeds_one_by_one(images):
+    recipe = recipes.BASE._replace(epochs=1, batch_size=64)
+    at_once = recipes.train_all_seeds(recipe, images, images[:100])
+    one_by_one = recipes.train_all_seeds(
+        recipe._replace(scan=False), images, images[:100]
+    )
+    np.testing.assert_allclose(at_once["elbo"], one_by_one["elbo"], rtol=1e-4)
+
+
+def test_a_recipe_that_fails_says_when(images):
+    recipe = recipes.KNOBS["learning rate"]["0.1"]._replace(batch_size=32)
+    row = recipes.train_all_seeds(recipe._replace(epochs=20), 50 * images, images)
+    assert row["failed_at"] == 0
+    assert "elbo" not in row
+
+
 # The committed results
 
 
-@pytest.mark.parametrize("name", ["published", "speed"])
+@pytest.mark.parametrize("name", ["published", "recipes", "speed"])
 def test_every_benchmark_has_its_result_on_a_cpu(name):
     assert provenance.RESULTS / f"{name}-cpu.json" in FILES
 
@@ -235,3 +269,37 @@ def test_a_step_takes_longer_than_its_floor(file, model):
         again = speed.floor(flops, best, row["adam_ms"], row["min_ms"])
         assert {key: row[key] for key in again} == pytest.approx(again, rel=1e-4)
         assert 0 < row["share"] <= 1
+
+
+def test_the_package_has_the_recipes_of_the_benchmark():
+    results = json.loads((provenance.RESULTS / "recipes-cpu.json").read_text())
+    assert json.loads(recipes.PACKAGED.read_text()) == results
+
+
+@results_of("recipes")
+def test_every_recipe_has_its_row(file, monkeypatch):
+    monkeypatch.delenv("VAE_TEACH_DATA", raising=False)
+    content = json.loads(file.read_text())
+    assert content["data"] == provenance.about_data(load("mnist12k"))
+    rows = [row for row in content["rows"] if row["table"] == "recipes"]
+    expected = [(k, v) for k, knob in recipes.KNOBS.items() for v in knob]
+    assert [(row["knob"], row["value"]) for row in rows] == expected
+    for row in rows:
+        recipe = recipes.KNOBS[row["knob"]][row["value"]]
+        assert row["steps"] == 10_000 // recipe.batch_size * recipe.epochs
+        if "failed_at" in row:
+            assert row["failed_at"] < row["steps"]
+            continue
+        assert len(row["elbo"]) == len(row["active"]) == recipes.SEEDS
+        assert np.isfinite(row["elbo"]).all()
+        seconds = row["steps"] * row["step_ms"] / 1e3
+        assert row["seconds"] == pytest.approx(seconds, rel=1e-4)
+
+
+@results_of("recipes")
+def test_networks_were_timed_at_every_size(file):
+    rows = json.loads(file.read_text())["rows"]
+    timed = [row for row in rows if row["table"] == "networks"]
+    expected = [(name, side) for name in recipes.NETWORKS for side in recipes.SIDES]
+    assert [(row["network"], row["side"]) for row in timed] == expected
+    assert all(min(row["scan_ms"], row["loop_ms"]) > 0 for row in timed)
