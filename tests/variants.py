@@ -17,6 +17,7 @@ from vae_teach.bounds import (
     elbo_stl,
     iwae,
 )
+from vae_teach.dependence import dip_vae, tc_vae
 from vae_teach.discrete import OneHotCategorical
 from vae_teach.distributions import Bernoulli, FixedScale, Normal
 from vae_teach.likelihoods import ContinuousBernoulli
@@ -121,6 +122,11 @@ VARIANTS = {
     "capacity": (
         vae,
         minimise(mean_over_batch(partial(capacity, target=2.0, beta=4.0)), ADAM),
+    ),
+    "beta-TCVAE": (vae, minimise(partial(tc_vae, size=64, beta=6.0), ADAM)),
+    "DIP-VAE-II": (
+        vae,
+        minimise(partial(dip_vae, correlation=10.0, variance=5.0), ADAM),
     ),
     "committed rate": (committed_vae, PLAIN),
     "learned scale": (learned_scale_vae, PLAIN),
