@@ -2,13 +2,19 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import numpyro.distributions
 import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
 
 from vae_teach.distributions import Bernoulli, Normal, kl
-from vae_teach.likelihoods import Categorical, ContinuousBernoulli, DiscretizedLogistic
+from vae_teach.likelihoods import (
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Laplace,
+)
 
 SHAPE = (3, 4)
 FAMILIES = {
@@ -17,6 +23,7 @@ FAMILIES = {
     "DiscretizedLogistic": DiscretizedLogistic(
         jr.uniform(jr.key(2), SHAPE), jr.normal(jr.key(3), SHAPE) - 3, levels=16
     ),
+    "Laplace": Laplace(jr.normal(jr.key(4), SHAPE), jr.uniform(jr.key(5), SHAPE) + 0.1),
 }
 LEVELS = jnp.arange(256) / 255
 
@@ -277,3 +284,73 @@ class TestDiscretizedLogistic:
         p = DiscretizedLogistic(jnp.zeros(2), jnp.zeros(2))
         assert p.log_prob(jnp.array([0.0, value])) == -jnp.inf
         assert np.isfinite(p.log_prob(jnp.array([0.0, 1.0])))
+
+
+class TestLaplace:
+    def test_is_scipys(self):
+        p = FAMILIES["Laplace"]
+        x = 3 * jr.normal(jr.key(1), SHAPE)
+        expected = scipy.stats.laplace.logpdf(x, p.loc, p.scale).sum()
+        np.testing.assert_allclose(p.log_prob(x), expected, rtol=1e-5)
+
+    def test_samples_have_its_distribution(self):
+        p = Laplace(jnp.full(10_000, 0.3), jnp.full(10_000, 0.2))
+        cdf = scipy.stats.laplace(0.3, 0.2).cdf
+        assert scipy.stats.kstest(np.float64(p.sample(jr.key(0))), cdf).pvalue > 1e-3
+
+    def test_samples_are_differentiable(self):
+        p = FAMILIES["Laplace"]
+        slopes = jax.grad(lambda p: p.sample(jr.key(0)).sum())(p)
+        np.testing.assert_array_equal(slopes.loc, 1)
+        noise = (p.sample(jr.key(0)) - p.loc) / p.scale
+        np.testing.assert_allclose(slopes.scale, noise, rtol=1e-4, atol=1e-5)
+
+    def test_kl_is_numpyros(self):
+        q = FAMILIES["Laplace"]
+        p = Laplace(jr.normal(jr.key(8), SHAPE), jr.uniform(jr.key(9), SHAPE) + 0.2)
+        theirs = [numpyro.distributions.Laplace(d.loc, d.scale) for d in (q, p)]
+        expected = numpyro.distributions.kl_divergence(*theirs).sum()
+        np.testing.assert_allclose(kl(q, p), expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("loc", [0.0, 0.4, -7.0])
+    def test_kl_is_its_integral(self, loc):
+        q, p = scipy.stats.laplace(loc, 0.3), scipy.stats.laplace(0.5, 1.2)
+
+        def integrand(x):
+            return q.pdf(x) * (q.logpdf(x) - p.logpdf(x))
+
+        ends, corners = (loc - 20, loc + 20), [loc, 0.5]
+        expected = scipy.integrate.quad(integrand, *ends, points=corners, limit=200)[0]
+        ours = [
+            Laplace(jnp.array(a), jnp.array(b)) for a, b in ((loc, 0.3), (0.5, 1.2))
+        ]
+        np.testing.assert_allclose(kl(*ours), expected, rtol=1e-5)
+
+    def test_kl_to_itself_is_zero(self):
+        q = FAMILIES["Laplace"]
+        np.testing.assert_allclose(kl(q, q), 0, atol=1e-5)
+
+    def test_kl_refuses_other_families_and_other_shapes(self):
+        q, normal = (f(jnp.zeros(2), jnp.ones(2)) for f in (Laplace, Normal))
+        for pair in ((q, normal), (normal, q)):
+            with pytest.raises(TypeError, match=r"have no closed-form KL.*elbo_mc"):
+                kl(*pair)
+        with pytest.raises(ValueError, match="shape"):
+            kl(q, Laplace(jnp.zeros(3), jnp.ones(3)))
+
+    def test_its_best_location_is_the_median_and_best_scale_the_absolute_error(self):
+        x = jr.exponential(jr.key(0), (999,))
+        grid = jnp.linspace(0.2, 1.4, 601)
+
+        def log_p(loc, scale):
+            return Laplace(jnp.full(999, loc), jnp.full(999, scale)).log_prob(x)
+
+        loc = grid[jax.vmap(log_p, (0, None))(grid, 1.0).argmax()]
+        np.testing.assert_allclose(loc, np.median(x), atol=0.002)
+        assert abs(loc - x.mean()) > 0.2
+        scale = grid[jax.vmap(log_p, (None, 0))(loc, grid).argmax()]
+        np.testing.assert_allclose(scale, abs(x - loc).mean(), atol=0.002)
+
+    def test_refuses_integers(self):
+        with pytest.raises(TypeError, match="Expected floats, got uint8"):
+            Laplace(jnp.zeros(2), jnp.ones(2)).log_prob(jnp.zeros(2, jnp.uint8))

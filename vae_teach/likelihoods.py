@@ -1,8 +1,8 @@
 """Families for pixels and symbols: what a decoder may say about gray levels.
 
 A ``Categorical`` and a ``DiscretizedLogistic`` give each of finitely many levels a
-mass, a ``ContinuousBernoulli`` gives [0, 1] a density. Like the families of
-``distributions`` they describe one event, in nats.
+mass, a ``ContinuousBernoulli`` gives [0, 1] a density, a ``Laplace`` all numbers. Like
+the families of ``distributions`` they describe one event, in nats.
 """
 
 from dataclasses import field
@@ -163,3 +163,41 @@ class DiscretizedLogistic(Distribution):
     @property
     def _top(self) -> int:
         return self.levels - 1
+
+
+@pytree
+class Laplace(Distribution):
+    """Independent Laplace variables: log p is minus the absolute error over the scale.
+
+    Density e^(-|x - loc|/scale) / 2 scale, variance 2 scale². The ``loc`` of highest
+    likelihood is the median, where that of a ``Normal`` is the mean; the best shared
+    scale is the mean absolute error.
+    """
+
+    loc: Float[Array, "*event"]
+    scale: Float[Array, "*event"]
+
+    def sample(self, key: PRNGKey) -> Float[Array, "*event"]:
+        """Loc + scale ε with ε ~ Laplace(0, 1): differentiable in both."""
+        return self.loc + self.scale * jr.laplace(key, self.loc.shape, self.loc.dtype)
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        """E[x] = loc, also the median."""
+        return self.loc
+
+    def log_prob(self, x: Shaped[Array, "*event"]) -> Scalar:
+        """-Σ [|x - loc|/scale + log 2 scale]."""
+        check_event(x, self.loc)
+        return -(jnp.abs(x - self.loc) / self.scale + jnp.log(2 * self.scale)).sum()
+
+
+@kl.register
+def _(q: Laplace, p: Distribution) -> Scalar:
+    """Σ [log b_p/b_q + (δ + b_q e^(-δ/b_q))/b_p - 1], δ = |loc_q - loc_p|."""
+    if not isinstance(p, Laplace):
+        raise no_closed_form(q, p)
+    check_event(q.loc, p.loc)
+    distance = jnp.abs(q.loc - p.loc)
+    expected = distance + q.scale * jnp.exp(-distance / q.scale)
+    return (jnp.log(p.scale / q.scale) + expected / p.scale - 1).sum()
