@@ -6,6 +6,7 @@ from .latent import LatentExplorer
 from .loss_scale import LossScaleExplorer
 from .panel import TrainPanel
 from .reparameterization import ReparameterizationExplorer
+from .schedules import SchedulesExplorer
 
 __all__ = [
     "ElboExplorer",
@@ -13,5 +14,6 @@ __all__ = [
     "LatentExplorer",
     "LossScaleExplorer",
     "ReparameterizationExplorer",
+    "SchedulesExplorer",
     "TrainPanel",
 ]
