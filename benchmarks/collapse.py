@@ -238,7 +238,7 @@ def squared_error(model, images) -> float:
 
 def main():
     """Train, count, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
     data = load("mnist12k")

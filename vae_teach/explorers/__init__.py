@@ -1,5 +1,6 @@
 """Figures that move: with a kernel, without one, from a file on disk."""
 
+from .collapse import CollapseExplorer
 from .elbo import ElboExplorer
 from .kl import KLExplorer
 from .latent import LatentExplorer
@@ -9,6 +10,7 @@ from .reparameterization import ReparameterizationExplorer
 from .schedules import SchedulesExplorer
 
 __all__ = [
+    "CollapseExplorer",
     "ElboExplorer",
     "KLExplorer",
     "LatentExplorer",
