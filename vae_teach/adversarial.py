@@ -47,7 +47,7 @@ class VAEGAN(nnx.Module):
     Bounds and metrics see the VAE's p_z, q_z and p_x.
     """
 
-    def __init__(self, vae: nnx.Module, critic: Callable):
+    def __init__(self, vae, critic: Callable):
         self.vae, self.critic = vae, critic
 
     def p_z(self) -> Distribution:
