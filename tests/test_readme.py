@@ -24,17 +24,23 @@ def test_every_name_of_the_swap_table_exists(name):
     import optax
 
     from vae_teach import (
+        adversarial,
+        autoregressive,
         bounds,
+        dependence,
         distributions,
         likelihoods,
         losses,
+        models,
         networks,
+        perceptual,
         scales,
         schedules,
         training,
     )
 
-    known = {"Conditional", "partial", "load"}
-    modules = [bounds, distributions, likelihoods, losses, networks]
-    modules += [optax, scales, schedules, training]
+    known = {"partial", "load"}
+    modules = [adversarial, autoregressive, bounds, dependence, distributions]
+    modules += [likelihoods, losses, models, networks, optax, perceptual, scales]
+    modules += [schedules, training]
     assert name in known or any(hasattr(m, name) for m in modules)
