@@ -53,7 +53,7 @@ ${strip("elbo", "ELBO at β = 1", against("elbo"))}
 <p class="vx-one vx-rise" data-out="rise"></p>
 <div class="vx-ends">
   <div><table><caption>At the end <small data-out="table"></small></caption>
-    <thead><tr><td></td><th scope="col">annealed</th><th scope="col">β = 1</th>
+    <thead><tr><td></td><th scope="col">chosen</th><th scope="col">β = 1</th>
       <th scope="col">difference</th></tr></thead>
     <tbody>${row("rate", "Rate")}${row("distortion", "Distortion")}
       ${row("active", "Active units")}${row("elbo", "ELBO at β = 1")}</tbody></table>
@@ -446,6 +446,8 @@ async function render({ model, el }) {
         : `${signed(difference, digits)} ± ${fixed(error, digits)}`;
     }
     for (const [name, text] of Object.entries(says)) outputs[name].textContent = text;
+    inputs.step.setAttribute("aria-valuetext", `step ${s.step}: β ${says.beta}, rate ${says.rate}, `
+      + `distortion ${says.distortion}, ELBO ${says.elbo}`);
     const other = rates.findIndex((_, r) => r !== now.rate);
     const rival = { rate: rates[other], elbo: compare(end[other], 0, "elbo").base };
     speak(verdict(run, s.learning_rate, ends.elbo, ends.active, rival));

@@ -56,8 +56,8 @@ class SchedulesExplorer(Explorer):
     title = "KL schedules, and where they lead"
     notice = (
         "In the last cycle the distortion rises with β, though nothing is wrong. At a "
-        "learning rate of 0.003 no schedule ends above β = 1 throughout. At 0.03, "
-        "where units get stuck, every schedule does, by tens of nats."
+        "learning rate of 0.003 no schedule ends above β = 1. At 0.03, where units get "
+        "stuck, every schedule does, by tens of nats."
     )
     state: ClassVar[dict[str, Any]] = {
         "learning_rate": RATES[0],
