@@ -1,8 +1,8 @@
 """Train what the collapse explorer carries: part of ``make weights``.
 
-The models are those of ``benchmarks.collapse``, of its first seed and faster rate. For
-the deep ones the counts and nats of all seeds are read from its result. Of linear ones
-every number on the page is computed there, from the weights as they are rounded here.
+The models are those of ``benchmarks.collapse``, of its first seed and faster rate. Of
+linear ones every number on the page is computed there, from the weights as they are
+rounded here; of deep ones the counts and nats are those that the benchmark measured.
 """
 
 import argparse
@@ -76,23 +76,6 @@ def reconstructions(models, digits):
     run = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
     found = np.clip(np.asarray(run(models, digits)), 0, 1)
     return np.round(255 * found).astype(np.uint8).reshape(*found.shape[:2], -1)
-
-
-def deep_facts(result: dict) -> list[dict]:
-    """Counts and nats of every seed; of each latent the mean, least and most nats."""
-    rows = []
-    for row in result["rows"]:
-        if row["table"] == "deep":
-            rates = np.array(row["rates"])
-            kept = ("level", "active", "active_units", "rate", "squared_error")
-            spread = {
-                "mean": rates.mean(0),
-                "least": rates.min(0),
-                "most": rates.max(0),
-            }
-            spread = {name: np.round(v, 3).tolist() for name, v in spread.items()}
-            rows.append({name: row[name] for name in kept} | spread)
-    return rows
 
 
 def brief(images, test, seeds: int) -> dict:
@@ -173,7 +156,6 @@ def content(dataset, result: dict, steps: int, epochs: int) -> tuple[bytes, dict
         "hidden": collapse.HIDDEN,
         "seeds": seeds,
         "linear": [round(float(level), 6) for level in levels.values()],
-        "deep": deep_facts(result),
     }
     return payload.pack(arrays, facts), {"linear": metrics_of(parts, models, values)}
 

@@ -138,13 +138,13 @@ function linearFamily({ mean, vectors, values, digits, ...parts }, facts) {
 }
 
 /** The deep VAEs: what was measured, and the digits that they decoded. */
-function deepFamily({ decoded }, facts) {
+function deepFamily({ decoded }, rows) {
   const count = decoded.shape[1];
   const reconstruct = (k) => Array.from({ length: count }, (_, n) => {
     const at = (k * count + n) * PIXELS;
     return Float32Array.from(decoded.subarray(at, at + PIXELS), (v) => v / 255);
   });
-  return { rows: facts.deep, reconstruct };
+  return { rows, reconstruct };
 }
 
 /* ---- pictures ---------------------------------------------------------------------- */
@@ -309,7 +309,7 @@ function range(counts) {
   return least === most ? String(least) : `${least} to ${most}`;
 }
 
-function verdict(s, { t, count, row, level }, values) {
+function verdict(s, { t, count, row, level }, values, facts) {
   if (!s.shown) {
     return `You predict that ${s.guess} of ${LATENTS} latents survive at βσ² = ${fixed(t)}. `
       + `“${SHOW}” uncovers the answer.`;
@@ -317,7 +317,7 @@ function verdict(s, { t, count, row, level }, values) {
   const kept = range(row.active), most = Math.max(...row.active), least = Math.min(...row.active);
   const right = least <= s.guess && s.guess <= most;
   const you = `You predicted ${s.guess}; `;
-  if (s.family === "deep") return you + deepVerdict({ row, level }, values);
+  if (s.family === "deep") return you + deepVerdict({ row, level }, values, facts);
   if (!count) {
     return `${you}training kept ${kept}. The line is above every eigenvalue, the largest of `
       + `which is ${fixed(values[0])}: no latent is worth its KL, and every digit becomes the `
@@ -330,18 +330,19 @@ function verdict(s, { t, count, row, level }, values) {
 }
 
 /** A network that the law was not made for, against the law at the line it was trained at. */
-function deepVerdict({ row, level }, values) {
+function deepVerdict({ row, level }, values, { epochs }) {
   const count = countOf(values, level), law = sum(lawOf(values, level));
-  const nats = sum(row.rate) / row.rate.length;
+  const mean = (list) => sum(list) / list.length;
+  const nats = mean(row.rate), each = nats / mean(row.active);
   const fewer = Math.max(...row.active) < count, more = Math.min(...row.active) > count;
-  const spent = Math.abs(nats - law) < 0.05 * law ? "" : `, its nats are too ${
-    nats > law ? "few" : "many"}`;
-  const kept = sum(row.active) / row.active.length;
-  const richer = nats / kept > law / count ? ", with more nats in each" : "";
+  const verb = fewer ? each > law / count ? "too many, with too little in each" : "too many"
+    : more ? "too few" : "among what the seeds kept";
+  const later = row.longer ? ` After ${row.longer.epochs}: ${range(row.longer.active)} and `
+    + `${fixed(mean(row.longer.rate))} nats.` : "";
   return `at ${fixed(level)}, the nearest trained line, the network with a hidden layer kept `
-    + `${range(row.active)} latents and ${fixed(nats)} nats. The linear law says ${count} and `
-    + `${fixed(law)}: ${fewer ? `this network keeps fewer${richer}.`
-      : more ? "this network keeps more." : `its count is among those of the seeds${spent}.`}`;
+    + `${range(row.active)} latents and ${fixed(nats)} nats, after ${epochs} epochs.${later} `
+    + `The linear law says ${count} and ${fixed(law)} nats`
+    + (count ? `: its count is ${verb}.` : ".");
 }
 
 /* ---- the explorer ------------------------------------------------------------------ */
@@ -353,7 +354,7 @@ async function render({ model, el }) {
   });
   const values = Array.from(arrays.values);
   const linear = linearFamily(arrays, facts);
-  const families = { linear, deep: deepFamily(arrays, facts) };
+  const families = { linear, deep: deepFamily(arrays, model.get("deep")) };
   const tallest = ({ rows }) => Math.max(...rows.flatMap((row) => row.most));
   const largest = ({ rows }) => Math.max(...rows.flatMap((row) => row.rate));
   const initial = Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
@@ -389,7 +390,7 @@ async function render({ model, el }) {
       nearest: s.shown ? `trained at βσ² = ${fixed(now.level)}, the nearest line` : "",
     };
     for (const [name, text] of Object.entries(says)) outputs[name].textContent = text;
-    speak(verdict(s, now, values));
+    speak(verdict(s, now, values, facts));
   };
 
   /* drawing */
@@ -449,8 +450,9 @@ async function render({ model, el }) {
     + `${facts.steps.toLocaleString("en")} steps on the exact loss in the ${values.length} first `
     + `principal components of ${facts.examples.toLocaleString("en")} digits; this page runs them, `
     + "and its nats are those of their rounded weights. Hidden layer: 784-"
-    + `${facts.hidden}-${LATENTS} and back, ${facts.deep.length} β, ${facts.seeds} seeds each, `
-    + `${facts.epochs} epochs at σ² = 0.5; nats of test digits, whiskers from the least to the `
+    + `${facts.hidden}-${LATENTS} and back, ${families.deep.rows.length} β, `
+    + `${facts.seeds} seeds each, ${facts.epochs} epochs at σ² = 0.5; nats of test digits, `
+    + "whiskers from the least to the "
     + "most of the seeds; digits as one seed decoded them. In use: above "
     + `${facts.threshold} nats. Green is exact for every βσ²; what was trained is shown at the `
     + "nearest trained line.";

@@ -1,11 +1,40 @@
 """The collapse explorer: count the latents that survive before anything is trained."""
 
+import json
+from functools import cache
+from importlib.resources import files
 from typing import Any, ClassVar
+
+import numpy as np
 
 from .explorer import HERE, Explorer
 
 FAMILIES = ("linear", "deep")
 LATENTS = 20
+
+
+@cache
+def measured() -> list[dict[str, Any]]:
+    """The deep VAEs of ``benchmarks.collapse``: counts and nats of every seed.
+
+    Of each latent the mean, least and most nats; where a β was trained for longer too,
+    the counts and nats of that.
+    """
+    file = files("vae_teach").joinpath("datasets/collapse.json")
+    result, tables = json.loads(file.read_text()), {"deep": {}, "longer": {}}
+    for row in result["rows"]:
+        if row["table"] in tables:
+            tables[row["table"]][row["beta"]] = row
+    rows = []
+    for beta, row in tables["deep"].items():
+        rates, kept = np.array(row["rates"]), ("level", "active", "rate")
+        spread = {"mean": rates.mean(0), "least": rates.min(0), "most": rates.max(0)}
+        spread = {name: np.round(v, 3).tolist() for name, v in spread.items()}
+        rows.append({name: row[name] for name in kept} | spread)
+        if beta in tables["longer"]:
+            longer = {name: tables["longer"][beta][name] for name in kept}
+            rows[-1]["longer"] = longer | {"epochs": result["long_epochs"]}
+    return rows
 
 
 class CollapseExplorer(Explorer):
@@ -56,6 +85,7 @@ class CollapseExplorer(Explorer):
                 f"Expected a guess from 0 to {LATENTS}, a whole number, got "
                 f"{start['guess']}."
             )
+        start["deep"] = measured()
 
     def payload(self) -> bytes:
         """Principal components, linear models, digits as deep models decode them."""
