@@ -268,11 +268,11 @@ class Refitted:
 
 
 def of_mean(model: VAE) -> VAE:
-    """A copy that has kept the mean of p(x|z) alone: one program judges all rows."""
-    model = nnx.clone(model)
-    two = isinstance(model.decoder.family, FlooredScale)
-    model.decoder.family = first_channel if two else FixedScale(1.0)
-    return model
+    """The same but for all of p(x|z) beyond its mean: one program judges all rows."""
+    decoder = model.decoder
+    two = isinstance(decoder.family, FlooredScale)
+    family = first_channel if two else FixedScale(1.0)
+    return VAE(model.prior, model.encoder, Conditional(decoder.network, family))
 
 
 @jax.jit
