@@ -333,16 +333,16 @@ function verdict(s, { t, count, row, level }, values, facts) {
 function deepVerdict({ row, level }, values, { epochs }) {
   const count = countOf(values, level), law = sum(lawOf(values, level));
   const mean = (list) => sum(list) / list.length;
-  const nats = mean(row.rate), each = nats / mean(row.active);
+  const nats = mean(row.rate), kept = mean(row.active);
   const fewer = Math.max(...row.active) < count, more = Math.min(...row.active) > count;
-  const verb = fewer ? each > law / count ? "too many, with too little in each" : "too many"
-    : more ? "too few" : "among what the seeds kept";
+  const little = kept && nats / kept > law / count ? ", with too little in each" : "";
+  const verb = fewer ? `too many${little}` : more ? "too few" : "among what the seeds kept";
   const later = row.longer ? ` After ${row.longer.epochs}: ${range(row.longer.active)} and `
     + `${fixed(mean(row.longer.rate))} nats.` : "";
   return `at ${fixed(level)}, the nearest trained line, the network with a hidden layer kept `
     + `${range(row.active)} latents and ${fixed(nats)} nats, after ${epochs} epochs.${later} `
     + `The linear law says ${count} and ${fixed(law)} nats`
-    + (count ? `: its count is ${verb}.` : ".");
+    + (count ? `: its count is ${verb}.` : ", and every digit becomes the average digit.");
 }
 
 /* ---- the explorer ------------------------------------------------------------------ */
