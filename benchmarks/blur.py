@@ -40,7 +40,7 @@ from vae_teach.perceptual import FeatureDistance, StructuralDistance
 from vae_teach.priors import StandardNormal
 from vae_teach.scales import FlooredScale, LearnedScale
 from vae_teach.sharpness import sharpness
-from vae_teach.training import alternate, evaluate, fit_many, minimise
+from vae_teach.training import Step, alternate, evaluate, fit_many, minimise
 
 from .provenance import Report, about_data
 from .small_vae import IMAGE
@@ -70,7 +70,6 @@ class Unit(nnx.Module):
 
 
 SQUARES = FixedScale(0.1)
-FEATURES = FeatureDistance(30.0, pixels=100.0)
 
 
 def vae(rngs, family=SQUARES, channels=1) -> VAE:
@@ -108,13 +107,22 @@ def first_channel(v):
 # Training
 
 
-def falling(rate, **given):
+def falling(rate, epochs=EPOCHS, **given):
     """Adam with its rate lowered to 0 over the run, as a cosine."""
-    steps = EPOCHS * (10_000 // BATCH_SIZE)
+    steps = epochs * (10_000 // BATCH_SIZE)
     return optax.adam(optax.cosine_decay_schedule(rate, steps), **given)
 
 
-TX = falling(5e-3)
+def _is_scale(params):
+    """Which of the parameters is log σ."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "log_scale" in jax.tree_util.keystr(path), params
+    )
+
+
+TX, LONG = falling(5e-3), 40
+# One number has to follow the squared error, which a whole network lowers.
+OF_SCALE = optax.chain(falling(5e-3, LONG), optax.masked(optax.scale(10.0), _is_scale))
 
 
 def at_rate(target, pull):
@@ -132,13 +140,16 @@ ADVERSARIAL = alternate(
     critic=minimise(critic_loss, falling(5e-4, b1=0.5), only("critic")),
 )
 OWN = minimise(mean_over_batch(elbo), TX)
+HELD = minimise(mean_over_batch(partial(capacity, beta=40.0)), TX)
 
 
 class Row(NamedTuple):
     """All that is chosen before training."""
 
     make: Callable
-    step: Callable
+    step: Step
+    weights: tuple[tuple[str, float], ...] = ()
+    epochs: int = EPOCHS
 
 
 def _held(target, pull=40.0, family=SQUARES):
@@ -156,23 +167,26 @@ ROWS = {
         "VAE-GAN": Row(vae_and_critic, ADVERSARIAL),
     },
     "own rate": {
-        "shared learned sigma": Row(learned_scale_vae, OWN),
+        "shared learned sigma": Row(
+            learned_scale_vae, minimise(mean_over_batch(elbo), OF_SCALE), epochs=LONG
+        ),
         "sigma of each pixel": Row(
             partial(vae, family=FlooredScale(1 / 255), channels=2), OWN
         ),
-        "sigma = 1": Row(partial(vae, family=FixedScale(1.0)), OWN),
+        "sigma = 1": Row(partial(vae, family=FixedScale(1.0)), OWN, (("beta", 1.0),)),
         "sigma = 1, beta = 0.1": Row(
-            partial(vae, family=FixedScale(1.0)),
-            minimise(mean_over_batch(partial(elbo, beta=0.1)), TX),
+            partial(vae, family=FixedScale(1.0)), OWN, (("beta", 0.1),)
         ),
     },
     "squared error": {
-        **{f"{rate} nats": _held(float(rate)) for rate in (100, 50, 10, 5, 2)},
-        "beta = 0.01": Row(
-            vae, minimise(mean_over_batch(partial(elbo, beta=0.01)), TX)
-        ),
+        **{
+            f"{rate} nats": Row(vae, HELD, (("target", rate),))
+            for rate in (100, 50, 10, 5, 2)
+        },
+        "beta = 0.01": Row(vae, OWN, (("beta", 0.01),)),
     },
 }
+ORDER = [(table, name) for table, rows in ROWS.items() for name in rows]
 
 
 def main(names: list[str]):
@@ -182,21 +196,27 @@ def main(names: list[str]):
     test, labels = jnp.asarray(data.test.images), jnp.asarray(data.test.labels)
     about = {"target": TARGET, "latents": LATENTS, "epochs": EPOCHS, "images": FORMAT}
     report = Report("blur", data=about_data(data), seeds=SEEDS, **about)
+    first = [
+        {"table": "data", "images": packed(shown(test, labels)), **of_data(test)},
+        {"table": "exact", "name": "PPCA", **of_ppca(train, test)},
+    ]
     old = json.loads(report.path.read_text())["rows"] if names else []
-    kept = {(row["table"], row.get("name")): row for row in old}
-    report.add(table="data", images=packed(shown(test, labels)), **of_data(test))
-    report.add(table="exact", name="PPCA", **of_ppca(train, test))
-    for table, rows in ROWS.items():
-        for name, row in rows.items():
-            if names and name not in names:
-                report.add(**kept[table, name])
-                continue
-            found = of_row(row, train, test, labels)
-            report.add(table=table, name=name, **found)
-            package(report)
-            found.pop("images")
-            print(table, name, found, flush=True)
-    package(report)
+    found = {(row["table"], row.get("name")): row for row in old}
+    for table, name in sorted(ORDER, key=lambda row: _place(row[1], names)):
+        if names and name not in names:
+            continue
+        row = of_row(ROWS[table][name], train, test, labels)
+        found[table, name] = {"table": table, "name": name, **row}
+        rows = first + [found[key] for key in ORDER if key in found]
+        report.content["rows"] = rows[:-1]
+        report.add(**rows[-1])
+        package(report)
+        print(table, name, {k: v for k, v in row.items() if k != "images"}, flush=True)
+
+
+def _place(name, names):
+    """In the order of the command line."""
+    return names.index(name) if name in names else 0
 
 
 def package(report):
@@ -233,9 +253,11 @@ def fitted(row: Row, train):
     keys = jr.split(key_fit, SEEDS)
     models = jax.vmap(lambda key: row.make(nnx.Rngs(key)))(jr.split(key_init, SEEDS))
     run = partial(fit_many, models, row.step, train, keys=keys, batch_size=BATCH_SIZE)
+    weights = {k: jnp.full(SEEDS, v, jnp.float32) for k, v in row.weights}
+    run = partial(run, **weights)
     run(epochs=1)
     wall, cpu = time.perf_counter(), time.process_time()
-    models, history = run(epochs=EPOCHS)
+    models, history = run(epochs=row.epochs)
     return models, {
         "steps": len(next(iter(history.values()))[0]),
         "seconds": (time.perf_counter() - wall) / SEEDS,
