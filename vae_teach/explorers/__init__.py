@@ -1,5 +1,6 @@
 """Figures that move: with a kernel, without one, from a file on disk."""
 
+from .blur import BlurExplorer
 from .collapse import CollapseExplorer
 from .elbo import ElboExplorer
 from .kl import KLExplorer
@@ -10,6 +11,7 @@ from .reparameterization import ReparameterizationExplorer
 from .schedules import SchedulesExplorer
 
 __all__ = [
+    "BlurExplorer",
     "CollapseExplorer",
     "ElboExplorer",
     "KLExplorer",

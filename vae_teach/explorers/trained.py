@@ -38,7 +38,11 @@ def round_parts(weights: dict[str, np.ndarray]) -> dict[str, Rounded]:
 
 def model_from(weights: dict[str, np.ndarray]) -> VAE:
     """The JAX model with these weights."""
-    vae = build(nnx.Rngs(0), knots=len(weights["encoder.1.bias"]))
+    return fill(build(nnx.Rngs(0), knots=len(weights["encoder.1.bias"])), weights)
+
+
+def fill(vae: VAE, weights: dict[str, np.ndarray]) -> VAE:
+    """Give ``vae``, of stacked layers, these weights."""
     for name, value in weights.items():
         side, i, part = name.split(".")
         speed = GAIN_SPEED if part in ("gain", "shift") else 1.0
