@@ -221,7 +221,7 @@ def thinned(history) -> dict:
     count = rates.shape[1] // EVERY
 
     def means(values):
-        return values[:, : count * EVERY].reshape(-1, count, EVERY).mean(2)
+        return values[:, : count * EVERY].reshape(len(values), count, EVERY).mean(2)
 
     found = {
         "step": (EVERY * np.arange(1, count + 1)).tolist(),
