@@ -8,6 +8,8 @@ import optax
 from flax import nnx
 
 from vae_teach import schedules
+from vae_teach.adversarial import VAEGAN, Critic, against_critic, critic_loss
+from vae_teach.autoregressive import PixelCNN, drop_previous
 from vae_teach.bounds import (
     capacity,
     elbo,
@@ -20,10 +22,11 @@ from vae_teach.bounds import (
 from vae_teach.dependence import dip_vae, tc_vae
 from vae_teach.discrete import OneHotCategorical
 from vae_teach.distributions import Bernoulli, FixedScale, Normal
-from vae_teach.likelihoods import ContinuousBernoulli
+from vae_teach.likelihoods import ContinuousBernoulli, Laplace
 from vae_teach.losses import binarized, free_bits, mean_over_batch, optimal_scale
 from vae_teach.models import VAE, Conditional
 from vae_teach.networks import MLP, ConvDecoder, ConvEncoder, PatchDecoder, PatchEncoder
+from vae_teach.perceptual import FeatureDistance, StructuralDistance
 from vae_teach.priors import StandardNormal
 from vae_teach.scales import CappedScale, FlooredScale, LearnedScale
 from vae_teach.training import alternate, minimise
@@ -72,9 +75,28 @@ def floored_scale_vae(rngs):
     return model
 
 
+def laplace(loc):
+    return Laplace(loc, jnp.full_like(loc, 0.5))
+
+
+def slopes(image):
+    return jnp.diff(image, axis=0)
+
+
+def vae_and_critic(rngs):
+    critic = Critic(MLP(SHAPE, 16, 8, rngs=rngs), 8, rngs=rngs)
+    return VAEGAN(vae(rngs, family=FixedScale(0.5)), critic)
+
+
 def committed_vae(rngs):
     model = vae(rngs)
     model.encoder.family = CappedScale(0.8)
+    return model
+
+
+def autoregressive_vae(rngs):
+    model = vae(rngs)
+    model.decoder = PixelCNN(LATENTS, SHAPE, 4, (3, 3), rngs=rngs)
     return model
 
 
@@ -96,6 +118,8 @@ ADAM = optax.adam(1e-2)
 SLOW = optax.conditionally_mask(ADAM, schedules.every(3))
 ENCODER = nnx.All(nnx.Param, nnx.PathContains("encoder"))
 DECODER = nnx.All(nnx.Param, nnx.PathContains("decoder"))
+OF_VAE = nnx.All(nnx.Param, nnx.PathContains("vae"))
+OF_CRITIC = nnx.All(nnx.Param, nnx.PathContains("critic"))
 MEAN_ELBO = mean_over_batch(elbo)
 PLAIN = minimise(MEAN_ELBO, ADAM)
 
@@ -104,6 +128,15 @@ VARIANTS = {
     "VAE": (vae, PLAIN),
     "Gaussian likelihood": (partial(vae, family=FixedScale(0.5)), PLAIN),
     "continuous Bernoulli": (partial(vae, family=ContinuousBernoulli), PLAIN),
+    "Laplace likelihood": (partial(vae, family=laplace), PLAIN),
+    "feature distance": (
+        partial(vae, family=FeatureDistance(4.0, pixels=4.0, features=slopes)),
+        PLAIN,
+    ),
+    "structural similarity": (
+        partial(vae, family=StructuralDistance(20.0, scales=1, window=3)),
+        PLAIN,
+    ),
     "patch networks": (patch_vae, PLAIN),
     "convolutions": (conv_vae, PLAIN),
     "beta-VAE": (vae, minimise(mean_over_batch(partial(elbo, beta=4.0)), ADAM)),
@@ -138,11 +171,22 @@ VARIANTS = {
     "KL annealing": (vae, minimise(MEAN_ELBO, ADAM, beta=schedules.linear(16))),
     "cyclical annealing": (vae, minimise(MEAN_ELBO, ADAM, beta=schedules.cyclical(8))),
     "fresh binarization": (vae, minimise(binarized(MEAN_ELBO), ADAM)),
+    "autoregressive decoder": (
+        autoregressive_vae,
+        minimise(binarized(mean_over_batch(drop_previous(elbo, 0.3))), ADAM),
+    ),
     "alternate": (
         vae,
         alternate(
             decoder=minimise(MEAN_ELBO, ADAM, DECODER),
             encoder=minimise(MEAN_ELBO, ADAM, ENCODER),
+        ),
+    ),
+    "VAE-GAN": (
+        vae_and_critic,
+        alternate(
+            vae=minimise(against_critic(MEAN_ELBO), ADAM, OF_VAE),
+            critic=minimise(critic_loss, ADAM, OF_CRITIC),
         ),
     ),
     "aggressive encoder": (
