@@ -140,7 +140,7 @@ ADVERSARIAL = alternate(
     critic=minimise(critic_loss, falling(5e-4, b1=0.5), only("critic")),
 )
 OWN = minimise(mean_over_batch(elbo), TX)
-HELD = minimise(mean_over_batch(partial(capacity, beta=40.0)), TX)
+HELD = minimise(mean_over_batch(capacity), TX)
 
 
 class Row(NamedTuple):
@@ -180,8 +180,8 @@ ROWS = {
     },
     "squared error": {
         **{
-            f"{rate} nats": Row(vae, HELD, (("target", rate),))
-            for rate in (100, 50, 10, 5, 2)
+            f"{rate} nats": Row(vae, HELD, (("target", rate), ("beta", pull)))
+            for rate, pull in ((100, 40), (50, 40), (10, 200), (5, 400), (2, 1000))
         },
         "beta = 0.01": Row(vae, OWN, (("beta", 0.01),)),
     },
