@@ -333,9 +333,9 @@ function verdict(s, { t, count, row, level }, values, facts) {
 function deepVerdict({ row, level }, values, { epochs }) {
   const count = countOf(values, level), law = sum(lawOf(values, level));
   const mean = (list) => sum(list) / list.length;
-  const nats = mean(row.rate), kept = mean(row.active);
-  const fewer = Math.max(...row.active) < count, more = Math.min(...row.active) > count;
-  const little = kept && nats / kept > law / count ? ", with too little in each" : "";
+  const nats = mean(row.rate), { active, rate } = row.longer ?? row, kept = mean(active);
+  const fewer = Math.max(...active) < count, more = Math.min(...active) > count;
+  const little = kept && mean(rate) / kept > law / count ? ", with too little in each" : "";
   const verb = fewer ? `too many${little}` : more ? "too few" : "among what the seeds kept";
   const later = row.longer ? ` After ${row.longer.epochs}: ${range(row.longer.active)} and `
     + `${fixed(mean(row.longer.rate))} nats.` : "";
