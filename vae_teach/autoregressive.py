@@ -159,8 +159,8 @@ class Autoregressive(Distribution):
 
         Pixel i is 1 where u_i < sigmoid(logit_i), u_i uniform. All pixels are guessed,
         then computed from the guess, until none changes: after n rounds the first n are
-        right, and most are right far sooner (Song et al. 2021). It takes some tens of
-        passes, where one pixel after the other takes as many as there are pixels.
+        right, and most are right far sooner (Song et al. 2021). A digit of 14 x 14
+        takes about ten passes of the network, and not one for each of its 196 pixels.
         """
         noise = jr.logistic(key, self.network.shape)
 
