@@ -4,7 +4,7 @@ Each is conditioned on the decoder's σ² and trained with one squared error.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vae_teach.bounds import elbo
-from vae_teach.distributions import Normal, kl, pytree
-from vae_teach.explorers.conditioned import Blended, Dial, Modulated, Stack, hats
+from vae_teach.distributions import Normal, kl
+from vae_teach.explorers.conditioned import At, Blended, Dial, Modulated, Stack, hats
 from vae_teach.losses import mean_over_batch
 from vae_teach.models import VAE, Conditional
 from vae_teach.priors import StandardNormal
@@ -104,26 +104,6 @@ def _vae(latents, encoder, decoder):
         Conditional(encoder, Normal.from_log_variance),
         Conditional(decoder, _gray),
     )
-
-
-@pytree
-class At:
-    """The conditioned VAE at one t: a latent-variable model like any other."""
-
-    vae: VAE
-    t: Dial
-
-    def p_z(self) -> Any:
-        """The prior."""
-        return self.vae.p_z()
-
-    def q_z(self, x: Float[Array, "28 28 1"]) -> Any:
-        """q(z|x) at this σ²."""
-        return self.vae.encoder(x, self.t)
-
-    def p_x(self, z: Float[Array, " z"]) -> Any:
-        """Its mean is the decoder's image."""
-        return self.vae.decoder(z, self.t)
 
 
 def loss(vae: VAE, batch: Float[Array, "n 28 28 1"], key):

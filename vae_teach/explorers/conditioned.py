@@ -111,21 +111,21 @@ def build(rngs: nnx.Rngs, *, knots: int = KNOTS) -> VAE:
 
 @pytree
 class At:
-    """The conditioned VAE at one t: a latent-variable model like any other."""
+    """A conditioned VAE at one t: a latent-variable model like any other."""
 
     vae: VAE
     t: Dial
 
     def p_z(self) -> Distribution:
-        """The prior, the same at every β."""
+        """The prior, the same at every t."""
         return self.vae.p_z()
 
     def q_z(self, x: Float[Array, "28 28 1"]) -> Any:
-        """q(z|x) at this β."""
+        """q(z|x) at this t."""
         return self.vae.encoder(x, self.t)
 
-    def p_x(self, z: Float[Array, " 2"]) -> Distribution:
-        """p(x|z) at this β."""
+    def p_x(self, z: Float[Array, " z"]) -> Any:
+        """p(x|z) at this t."""
         return self.vae.decoder(z, self.t)
 
 
