@@ -195,6 +195,7 @@ def main(names: list[str]):
     train = jnp.asarray(data.train.images)
     test, labels = jnp.asarray(data.test.images), jnp.asarray(data.test.labels)
     about = {"target": TARGET, "latents": LATENTS, "epochs": EPOCHS, "images": FORMAT}
+    about["kept"] = [name for _, name in ORDER if names and name not in names]
     report = Report("blur", data=about_data(data), seeds=SEEDS, **about)
     first = [
         {"table": "data", "images": packed(shown(test, labels)), **of_data(test)},
