@@ -102,7 +102,9 @@ def test_a_row_is_trained_from_every_seed(row, digits, monkeypatch):
     found = blur.of_row(given, train, test, labels)
     assert found["steps"] == 10
     for column in found.keys() - SEEDLESS:
-        assert len(set(found[column])) == blur.SEEDS, column
+        assert len(found[column]) == blur.SEEDS
+    for column in ("rate", "squared_error", "sharpness", "gaussian_elbo"):
+        assert len(set(found[column])) == blur.SEEDS
     assert blur.unpacked(found["images"]).shape == (12, 28, 28)
 
 
