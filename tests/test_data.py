@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_teach import _tfds, data
+from vae_teach import _tfds, data, sprites
 
 ROOT = Path(__file__).parents[1]
 # Of the bytes 0 to 255 as stored; LICENSE-mnist.md states the same.
@@ -77,6 +77,75 @@ def test_embedded_source_names_authors_licence_and_script():
     for part in ("LeCun", "Cortes", "Burges", "CC BY-SA 3.0", "tools/make_mnist12k.py"):
         assert part in source
     assert "\n" not in source
+
+
+# The embedded sprites
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return data.load("sprites")
+
+
+def test_sprites_are_every_combination_once(drawn):
+    assert drawn.name == "sprites"
+    assert drawn.factor_names == tuple(sprites.SIZES)
+    sizes = (len(drawn.train.images), len(drawn.test.images))
+    assert sizes == (6912, 768)
+    rows = np.concatenate([drawn.train.factors, drawn.test.factors])
+    assert len(np.unique(rows, axis=0)) == len(rows)
+    counts = [len(np.unique(column)) for column in rows.T]
+    assert counts == [3, 4, 10, 8, 8]
+    assert np.prod(counts) == len(rows)
+
+
+def test_sprites_show_their_factors_and_their_labels_are_shapes(drawn):
+    for split in (drawn.train, drawn.test):
+        assert split.images.dtype == np.float32
+        assert split.factors.dtype == split.labels.dtype == np.int32
+        np.testing.assert_array_equal(split.labels, split.factors[:, 0])
+        some = slice(None, None, 97)
+        again = np.asarray(sprites.render(split.factors[some]))
+        np.testing.assert_array_equal(split.images[some], again)
+
+
+def test_no_sprite_of_the_test_split_is_one_of_train(drawn):
+    both = np.concatenate([drawn.train.images, drawn.test.images])
+    assert len({image.tobytes() for image in both}) == len(both)
+
+
+def test_the_tenth_held_out_is_random(drawn):
+    # A share of 768 drawn without replacement from 7680: mean 76.8, sd 7.9 for one of
+    # 10 rotations, and likewise for the others.
+    for column in drawn.test.factors.T:
+        found = np.unique(column, return_counts=True)[1]
+        p = 1 / len(found)
+        sd = np.sqrt(768 * p * (1 - p) * (1 - 0.1))
+        assert abs(found - 768 * p).max() < 4 * sd
+        assert found.std() > 0
+
+
+def test_sprites_are_the_same_at_every_load_and_fresh(drawn):
+    again = data.load("sprites")
+    np.testing.assert_array_equal(again.test.images, drawn.test.images)
+    np.testing.assert_array_equal(again.train.factors, drawn.train.factors)
+    again.train.images[:] = again.train.factors[:] = -1
+    assert drawn.train.factors.min() == 0
+    # The order that results are reported for: another one is another data set.
+    order = hashlib.sha256(drawn.test.factors.tobytes()).hexdigest()
+    assert order.startswith("1d2b7bfc821138f0")
+
+
+def test_sprites_source_is_one_line_about_where_they_come_from(drawn):
+    for part in ("vae_teach.sprites", "Matthey et al. 2017", "held out as test"):
+        assert part in drawn.source
+    assert "\n" not in drawn.source
+
+
+def test_vae_teach_data_leaves_the_sprites_alone(monkeypatch, drawn):
+    monkeypatch.setenv("VAE_TEACH_DATA", "tfds")
+    again = data.load("sprites")
+    np.testing.assert_array_equal(again.test.factors, drawn.test.factors)
 
 
 # Full MNIST
@@ -275,6 +344,66 @@ def test_labels_are_none_without_a_class_index(feature, label):
     assert small.test.labels is None
 
 
+def factored(kinds):
+    """As in dsprites, which has each factor as a class and as a number, too."""
+    return {
+        "image": kinds.Image(shape=SIZE),
+        "label_x": kinds.ClassLabel(num_classes=7),
+        "label_shape": kinds.ClassLabel(names=["square", "heart"]),
+        "label_text": kinds.Text(),
+        "value_x": np.float32,
+    }
+
+
+def prepare_factored(extra=None):
+    def rows(images):
+        for i, example in examples(images):
+            yield (
+                i,
+                example
+                | {"label_x": i % 7, "label_shape": i % 2, "label_text": "one"}
+                | {"value_x": i / 7},
+            )
+
+    splits = {"train": lambda: rows(pictures(12)), "test": lambda: rows(pictures(5))}
+    prepare(splits, lambda kinds: factored(kinds) | (extra or {}))
+
+
+def check_factors(small):
+    assert small.factor_names == ("shape", "x")
+    for split, count in ((small.train, 12), (small.test, 5)):
+        known = {im.tobytes(): [i % 2, i % 7] for i, im in enumerate(pictures(count))}
+        expected = [known[image.tobytes()] for image in as_bytes(split.images)]
+        assert split.factors.tolist() == expected
+        assert split.factors.dtype == np.int32
+
+
+def test_class_features_of_tfds_are_factors_in_the_order_of_names(decodes):
+    prepare_factored()
+    small = data.load("small")
+    check_factors(small)
+    assert small.train.labels is None
+    check_factors(data.load("small"))  # from the cache
+    assert decodes == ["small"]
+
+
+def test_a_set_has_both_labels_and_factors():
+    prepare_factored({"label": np.int64})
+    small = data.load("small")
+    check_factors(small)
+    label_of = {im.tobytes(): i % 3 for i, im in enumerate(pictures(12))}
+    expected = [label_of[image.tobytes()] for image in as_bytes(small.train.images)]
+    assert small.train.labels.tolist() == expected
+
+
+def test_factors_are_none_where_there_are_none():
+    prepare({"train": pictures(12), "test": pictures(7)})
+    for name in ("small", "mnist12k"):
+        loaded = data.load(name)
+        assert loaded.factor_names == ()
+        assert loaded.train.factors is loaded.test.factors is None
+
+
 @pytest.mark.parametrize("top", [1, 2, 255])
 def test_only_images_of_zeros_and_ones_keep_their_values(top):
     prepare({"train": pictures(12, top), "test": pictures(7, top)})
@@ -320,11 +449,12 @@ def test_reading_needs_no_tensorflow_and_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_embedded_set_needs_no_tfds():
+def test_the_embedded_sets_need_no_tfds():
     done = run_python(
         "import sys; sys.modules['tensorflow_datasets'] = None\n"
         "sys.modules['array_record'] = sys.modules['absl'] = None\n"
-        "from vae_teach import data; data.load('mnist12k')"
+        "from vae_teach import data\n"
+        "data.load('mnist12k'); data.load('sprites')"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -367,7 +497,7 @@ def test_error_names_close_matches():
     with pytest.raises(ValueError, match="unknown data set 'fashion_mnits'") as caught:
         data.load("fashion_mnits")
     assert "Close matches: fashion_mnist" in str(caught.value)
-    assert "expected an embedded one (mnist12k)" in str(caught.value)
+    assert "expected an embedded one (mnist12k, sprites)" in str(caught.value)
     assert "list_builders(with_community_datasets=False)" in str(caught.value)
 
 
@@ -401,7 +531,7 @@ def test_error_when_a_package_is_missing(monkeypatch, missing):
     with pytest.raises(ImportError, match=r'pip install "vae_teach\[tfds\]"') as caught:
         data.load("mnist")
     assert missing in str(caught.value)
-    assert "'mnist' is not embedded (mnist12k)" in str(caught.value)
+    assert "'mnist' is not embedded (mnist12k, sprites)" in str(caught.value)
 
 
 def test_error_when_tfds_is_broken(tmp_path):
@@ -409,7 +539,7 @@ def test_error_when_tfds_is_broken(tmp_path):
     (tmp_path / "tensorflow_metadata.py").write_text("raise RuntimeError('too old')")
     code = "from vae_teach import data; data.load('mnist')"
     done = run_python(code, PYTHONPATH=str(tmp_path))
-    assert "ImportError: 'mnist' is not embedded (mnist12k)" in done.stderr
+    assert "ImportError: 'mnist' is not embedded (mnist12k, sprites)" in done.stderr
     assert "(RuntimeError: too old): pip install" in done.stderr
 
 
@@ -578,7 +708,7 @@ def foreign_npy(file):
 def older_format(file):
     with np.load(file) as stored:
         arrays = dict(stored)
-    arrays["format"][0] = "vae_teach.data 0"
+    arrays["format"][0] = "vae_teach.data 1"
     np.savez(file, **arrays)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_FORMAT = "vae_teach.data 1"  # change the number when the arrays below change
+_FORMAT = "vae_teach.data 2"  # change the number when the arrays below change
 _INSTALL = 'pip install "vae_teach[tfds]"'
 
 
@@ -19,8 +19,9 @@ def arrays(name: str, embedded: Sequence[str]) -> dict[str, np.ndarray]:
     """Read the TFDS set `name`, from the cache when it is there and sound.
 
     Returns uint8 ``train_images`` and ``test_images``, int32 ``train_labels`` and
-    ``test_labels`` where the set has labels, and the text ``source``. The names
-    `embedded` only serve the messages. Errors are those of `vae_teach.data.load`.
+    ``test_labels`` where the set has labels, int32 ``train_factors``, ``test_factors``
+    and the texts ``factor_names`` where it has factors, and the text ``source``. The
+    names `embedded` only serve the messages. Errors are those of `vae_teach.data.load`.
     """
     tfds = _import_tfds(name, embedded)
     with _quiet():
@@ -133,6 +134,9 @@ def _decode(builder: Any, name: str) -> dict[str, np.ndarray]:
         "sizes": np.array(_sizes(builder)),
         "source": np.array(" ".join(source.split())),
     }
+    if factors := _factors(info.features):
+        names = [feature.removeprefix("label_") for feature in factors]
+        decoded["factor_names"] = np.array(names)
     try:
         for part, read in parts.items():
             decoded |= _read_part(builder, part, read)
@@ -178,16 +182,28 @@ def _read_part(builder: Any, part: str, read: str) -> dict[str, np.ndarray]:
     shape = features["image"].shape
     examples = builder.as_data_source(read)
     images = np.empty((len(examples), *shape), np.uint8)
-    labels = np.empty(len(examples), np.int32)
-    labelled = "label" in features and _is_class(features["label"])
+    columns = [*_labels(features), *_factors(features)]
+    numbers = np.empty((len(examples), len(columns)), np.int32)
     for i, example in enumerate(examples):
         if example["image"].shape != shape:  # assignment would broadcast silently
             came = example["image"].shape
             raise ValueError(f"image {i} of {read}: expected {shape}, came {came}")
         images[i] = example["image"]
-        labels[i] = example["label"] if labelled else 0
-    found = {f"{part}_images": images}
-    return found | {f"{part}_labels": labels} if labelled else found
+        numbers[i] = [example[column] for column in columns]
+    found: dict[str, np.ndarray] = {f"{part}_images": images}
+    if _labels(features):
+        found[f"{part}_labels"], numbers = numbers[:, 0], numbers[:, 1:]
+    return found | {f"{part}_factors": numbers} if _factors(features) else found
+
+
+def _labels(features: Any) -> list[str]:
+    return [name for name in features if name == "label" and _is_class(features[name])]
+
+
+def _factors(features: Any) -> list[str]:
+    """The features that say how an image was made, as in dsprites and shapes3d."""
+    named = sorted(name for name in features if name.startswith("label_"))
+    return [name for name in named if _is_class(features[name])]
 
 
 def _is_class(feature: Any) -> bool:
