@@ -22,6 +22,7 @@ from vae_teach.bounds import (
 from vae_teach.dependence import dip_vae, tc_vae
 from vae_teach.discrete import OneHotCategorical
 from vae_teach.distributions import Bernoulli, FixedScale, Normal
+from vae_teach.factor import FactorVAE, factor_critic_loss, factor_loss
 from vae_teach.likelihoods import ContinuousBernoulli, Laplace
 from vae_teach.losses import binarized, free_bits, mean_over_batch, optimal_scale
 from vae_teach.models import VAE, Conditional
@@ -86,6 +87,10 @@ def slopes(image):
 def vae_and_critic(rngs):
     critic = Critic(MLP(SHAPE, 16, 8, rngs=rngs), 8, rngs=rngs)
     return VAEGAN(vae(rngs, family=FixedScale(0.5)), critic)
+
+
+def vae_and_critic_of_codes(rngs):
+    return FactorVAE(vae(rngs), Critic(MLP(LATENTS, 16, 8, rngs=rngs), 8, rngs=rngs))
 
 
 def committed_vae(rngs):
@@ -187,6 +192,13 @@ VARIANTS = {
         alternate(
             vae=minimise(against_critic(MEAN_ELBO), ADAM, OF_VAE),
             critic=minimise(critic_loss, ADAM, OF_CRITIC),
+        ),
+    ),
+    "FactorVAE": (
+        vae_and_critic_of_codes,
+        alternate(
+            vae=minimise(partial(factor_loss, gamma=5.0), ADAM, OF_VAE),
+            critic=minimise(factor_critic_loss, ADAM, OF_CRITIC),
         ),
     ),
     "aggressive encoder": (

@@ -41,8 +41,8 @@ class Critic(nnx.Module):
         return self.head(self.features(x))[0]
 
 
-class VAEGAN(nnx.Module):
-    """A VAE and a critic of its images (Larsen et al. 2016); as a model it is the VAE.
+class WithCritic(nnx.Module):
+    """A VAE and a critic beside it; as a model it is the VAE.
 
     Bounds and metrics see the VAE's p_z, q_z and p_x.
     """
@@ -61,6 +61,10 @@ class VAEGAN(nnx.Module):
     def p_x(self, z: PyTree) -> Distribution:
         """The likelihood of the VAE."""
         return self.vae.p_x(z)
+
+
+class VAEGAN(WithCritic):
+    """A VAE and a critic of its images (Larsen et al. 2016)."""
 
 
 def critic_loss(model: VAEGAN, batch: PyTree, key: PRNGKey) -> tuple[Scalar, Terms]:

@@ -5,6 +5,7 @@ and see a batch of B: the estimates of log q(z) are what they differ in.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def tc_vae(
         beta: the weight of the total correlation.
 
     """
-    q, z, distortion = _encoded(model, batch, key)
+    q, z, distortion = encoded(model, batch, key)
     p = model.p_z()
     own = _log_densities(q, z)
     # (i, j, latent): the density of z_i in the posterior of x_j.
@@ -107,7 +108,7 @@ def dip_vae(
     penalty asks for no more than that (Kumar, Sattigeri & Balakrishnan 2018). λ and λ'
     are ``correlation`` and ``variance``. Terms: ``distortion``, ``rate``, ``penalty``.
     """
-    q, _, distortion = _encoded(model, batch, key)
+    q, _, distortion = encoded(model, batch, key)
     rate = jax.vmap(kl, (0, None))(q, model.p_z()).mean()
     means = q.mean - q.mean.mean(0, keepdims=True)
     c = means.T @ means / len(means) + jnp.diag((q.scale**2).mean(0))
@@ -118,8 +119,10 @@ def dip_vae(
     return distortion + rate + penalty, terms
 
 
-def _encoded(model, batch, key):
-    """The posteriors of a batch, a draw of each, and the mean distortion."""
+def encoded(
+    model, batch: PyTree, key: PRNGKey
+) -> tuple[Any, Float[Array, "b ..."], Scalar]:
+    """The posteriors of a batch, a draw z of each, and the mean -log p(x|z)."""
     q = jax.vmap(model.q_z)(batch)
     n = len(jax.tree.leaves(batch)[0])
     z = jax.vmap(lambda q, key: q.sample(key))(q, jr.split(key, n))
