@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from flax import nnx
 
-from .distributions import Normal
+from .distributions import Distribution, Normal
 
 
 class StandardNormal(nnx.Module):
@@ -22,3 +22,18 @@ class StandardNormal(nnx.Module):
         """N(0, I), whatever the encoder."""
         del encoder
         return Normal(jnp.zeros(self.size), jnp.ones(self.size))
+
+
+class Fixed(nnx.Module):
+    """Any distribution as a prior, such as one fitted to the codes after training.
+
+    Its arrays are no parameters: training leaves them.
+    """
+
+    def __init__(self, distribution: Distribution):
+        self.distribution = nnx.data(distribution)
+
+    def __call__(self, encoder: Callable) -> Distribution:
+        """The distribution, whatever the encoder."""
+        del encoder
+        return self.distribution
