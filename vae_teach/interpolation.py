@@ -66,7 +66,7 @@ def spherical(a: Latent, b: Latent, *, steps: int) -> Float[Array, "steps d"]:
 
 
 def path_length(decode: Callable, path: Float[Array, "steps d"]) -> Scalar:
-    """Σ_t |g(z_{t+1}) - g(z_t)| in the output of the decoder g, as it stands on a path.
+    """Σ_t ‖g(z_{t+1}) - g(z_t)‖ in the output of the decoder g, as it stands on a path.
 
     The chords cut corners: this rises to the length of the curve with more points.
     """
@@ -78,7 +78,7 @@ def geodesic(
 ) -> Float[Array, "steps d"]:
     """The path whose images change least: a shortest curve under the decoder's metric.
 
-    It minimises the energy Σ_t |g(z_{t+1}) - g(z_t)|² of the points between fixed ends.
+    It minimises the energy Σ_t ‖g(z_{t+1}) - g(z_t)‖² of the points between fixed ends.
     A step dz moves the output g by √(dzᵀ JᵀJ dz), with J the Jacobian of g. Of all
     curves the one of least energy is shortest and has constant speed in the output
     (Arvanitidis et al. 2018; here without the decoder's variance).
