@@ -29,11 +29,14 @@ def test_every_name_of_the_swap_table_exists(name):
         bounds,
         dependence,
         distributions,
+        factor,
         likelihoods,
         losses,
         models,
         networks,
         perceptual,
+        priors,
+        samplers,
         scales,
         schedules,
         training,
@@ -42,5 +45,5 @@ def test_every_name_of_the_swap_table_exists(name):
     known = {"partial", "load"}
     modules = [adversarial, autoregressive, bounds, dependence, distributions]
     modules += [likelihoods, losses, models, networks, optax, perceptual, scales]
-    modules += [schedules, training]
+    modules += [factor, priors, samplers, schedules, training]
     assert name in known or any(hasattr(m, name) for m in modules)
