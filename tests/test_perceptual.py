@@ -266,7 +266,8 @@ def test_the_feature_network_is_no_part_of_the_model_and_is_not_trained():
     ]
     assert shapes[0] == shapes[1]
     step = minimise(mean_over_batch(elbo), optax.adam(1e-2))
-    trained, history = fit(model, step, digits(), key=jr.key(0), epochs=20)
+    given = dict(key=jr.key(0), epochs=20, batch_size=32)
+    trained, history = fit(model, step, digits(), **given)
     after = jax.tree.leaves(nnx.state(judge))
     for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -300,7 +301,8 @@ def test_a_gaussian_with_the_squared_error_as_its_variance_is_a_bound_again():
     x = images()
     step = minimise(mean_over_batch(elbo), optax.adam(1e-2))
     family = StructuralDistance(20.0, scales=1, window=3)
-    model, _ = fit(vae(nnx.Rngs(0), family), step, x, key=jr.key(0), epochs=30)
+    given = dict(key=jr.key(0), epochs=30, batch_size=32)
+    model, _ = fit(vae(nnx.Rngs(0), family), step, x, **given)
     refitted = evaluate(optimal_scale, model, x, jr.key(1), batch_size=len(x))
     model.decoder.family = FixedScale(float(refitted["variance"]) ** 0.5)
     bound = evaluate(mean_over_batch(elbo), model, x, jr.key(1), batch_size=len(x))
