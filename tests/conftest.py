@@ -11,6 +11,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # itself imports later.
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Drop what a module compiled: each program holds memory maps of the process.
+
+    Linux gives a process 65,530 of them, and XLA aborts where there is no more.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """The browser of the system."""
