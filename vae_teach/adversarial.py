@@ -1,13 +1,15 @@
 """A critic beside a VAE: the losses of two players, for ``training.alternate``.
 
-def only(part):
-    return nnx.All(nnx.Param, nnx.PathContains(part))
+::
 
-step = alternate(
-    vae=minimise(against_critic(mean_over_batch(elbo)), tx, only("vae")),
-    critic=minimise(critic_loss, tx, only("critic")),
-)
-model, history = fit(VAEGAN(vae, critic), step, images, key=key, epochs=50)
+    def only(part):
+        return nnx.All(nnx.Param, nnx.PathContains(part))
+
+    step = alternate(
+        vae=minimise(against_critic(mean_over_batch(elbo)), tx, only("vae")),
+        critic=minimise(critic_loss, tx, only("critic")),
+    )
+    model, history = fit(VAEGAN(vae, critic), step, images, key=key, epochs=50)
 """
 
 from collections.abc import Callable

@@ -1,10 +1,12 @@
 """FactorVAE: a critic of the CODES estimates their total correlation, which is charged.
 
-model = FactorVAE(vae, Critic(MLP(10, 256, 256, rngs=rngs), 256, rngs=rngs))
-step = alternate(
-    vae=minimise(partial(factor_loss, gamma=30.0), tx, only("vae")),
-    critic=minimise(factor_critic_loss, tx, only("critic")),
-)
+::
+
+    model = FactorVAE(vae, Critic(MLP(10, 256, 256, rngs=rngs), 256, rngs=rngs))
+    step = alternate(
+        vae=minimise(partial(factor_loss, gamma=30.0), tx, only("vae")),
+        critic=minimise(factor_critic_loss, tx, only("critic")),
+    )
 
 ``only`` is in ``adversarial``. Where ``dependence.tc_vae`` estimates the densities of
 q(z) from a batch, this learns their ratio (Kim & Mnih 2018).
