@@ -62,8 +62,10 @@ def test_page_in_browser(open_page, file, width):
     SHOTS.mkdir(parents=True, exist_ok=True)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(
+            "scheme => document.documentElement.dataset.theme === scheme", arg=scheme
+        )
         page.wait_for_timeout(200)
-        assert page.evaluate("document.documentElement.dataset.theme") == scheme
         assert page.evaluate(TOO_WIDE) <= 0
         name = file.removesuffix(".html").replace("/", "-")
         page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
