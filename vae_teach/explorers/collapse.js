@@ -2,7 +2,7 @@
 
 import { PIXELS, painter } from "./digits.js";
 import {
-  begin, build, clamp, fixed, listen, on, perFrame, slider, speaker, theme, unpack, write,
+  begin, build, clamp, fixed, listen, on, perFrame, slider, speaker, stroke, theme, unpack, write,
 } from "./shared.js";
 
 const LATENTS = 20;
@@ -150,16 +150,6 @@ function deepFamily({ decoded }, rows) {
 /* ---- pictures ---------------------------------------------------------------------- */
 
 const share = (t) => Math.log(clamp(t, LOW, HIGH) / LOW) / Math.log(HIGH / LOW);
-
-function stroke(pen, colour, width, points, dash = []) {
-  pen.strokeStyle = colour;
-  pen.lineWidth = width;
-  pen.setLineDash(dash);
-  pen.beginPath();
-  for (const [x, y] of points) pen.lineTo(x, y);
-  pen.stroke();
-  pen.setLineDash([]);
-}
 
 /** The spectrum, bar by bar; what is above the line is coloured once it is shown. */
 function drawScree(canvas, inks, values, s, { t, level }) {

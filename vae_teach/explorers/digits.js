@@ -5,13 +5,13 @@ import { lerp } from "./shared.js";
 export const SIDE = 28, PIXELS = SIDE * SIDE;
 
 /** Draws digits in the theme's ink, so that they are at home in light and dark. */
-export function painter(inks) {
-  const sheet = new OffscreenCanvas(SIDE, SIDE), pen = sheet.getContext("2d");
-  const pixels = pen.createImageData(SIDE, SIDE);
+export function painter(inks, side = SIDE) {
+  const sheet = new OffscreenCanvas(side, side), pen = sheet.getContext("2d");
+  const pixels = pen.createImageData(side, side);
   const channels = (colour) => colour.match(/[\d.]+/g).slice(0, 3).map(Number);
   return (target, x, left, top, size) => {
     const paper = channels(inks.soft), ink = channels(inks.ink);
-    for (let i = 0; i < PIXELS; i++) {
+    for (let i = 0; i < side * side; i++) {
       for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = lerp(paper[c], ink[c], x[i]);
       pixels.data[4 * i + 3] = 255;
     }

@@ -88,14 +88,14 @@ export function product(x, W, columns) {
   return y;
 }
 
-/** One multilayer perceptron, gelu between its layers, from functions of one vector. */
-export function perceptron(layers) {
+/** One multilayer perceptron from functions of one vector, gelu or another between them. */
+export function perceptron(layers, activation = gelu) {
   const last = layers.length - 1;
   return (x) => {
     let h = x;
     for (let k = 0; k <= last; k++) {
       h = layers[k](h);
-      if (k < last) for (let j = 0; j < h.length; j++) h[j] = gelu(h[j]);
+      if (k < last) for (let j = 0; j < h.length; j++) h[j] = activation(h[j]);
     }
     return h;
   };
@@ -149,6 +149,28 @@ export function listen(model, names, current, change) {
   return () => {
     for (const [event, act] of news) model.off(event, act);
   };
+}
+
+/**
+ * An explorer's state by name, as it began, in step with a kernel's: `change` takes news
+ * and calls `changed()`, `tell` sends all of it, `reset` does both with the beginning.
+ */
+export function stateOf(model, names, changed) {
+  const initial = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+  const s = { ...initial };
+  const change = (news) => {
+    Object.assign(s, news);
+    changed();
+  };
+  const tell = () => {
+    for (const name of names) model.set(name, s[name]);
+    model.save_changes();
+  };
+  const reset = () => {
+    change(initial);
+    tell();
+  };
+  return { s, change, tell, reset, stop: listen(model, names, (name) => s[name], change) };
 }
 
 /** At most one `draw` a frame, however many events ask for it. */
@@ -253,6 +275,17 @@ export function write(pen, text, x, y, { align = "left", size = 12, weight = 400
     pen.strokeText(text, x, y);
   }
   pen.fillText(text, x, y);
+}
+
+/** A line through points, dashed or not. */
+export function stroke(pen, colour, width, points, dash = []) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.setLineDash(dash);
+  pen.beginPath();
+  for (const [x, y] of points) pen.lineTo(x, y);
+  pen.stroke();
+  pen.setLineDash([]);
 }
 
 /** An ellipse as the current path. */
