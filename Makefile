@@ -51,12 +51,14 @@ book: setup ## Execute every chapter and write _build/html/index.html
 
 test: test-package test-notebooks ## Run all tests: the package, then every cell of every notebook
 
+# Two processes share the modules; what measures a time then has the machine for itself.
 test-package: setup
-	$(CPU) $(PY) -m pytest --ignore=tests/test_pages.py $(PYTEST_ARGS)
+	$(CPU) $(PY) -m pytest -n 2 --dist loadfile -m "not timing" --ignore=tests/test_pages.py $(PYTEST_ARGS)
+	$(CPU) $(PY) -m pytest -m timing --ignore=tests/test_pages.py $(PYTEST_ARGS)
 
 test-notebooks: setup
 	$(CPU) $(PY) -m pytest -o addopts= -o filterwarnings= --nbval-lax --nbval-current-env \
-	  --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 120 book $(PYTEST_ARGS)
+	  --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 120 -n 2 --dist loadfile book $(PYTEST_ARGS)
 
 colab: setup ## Run the notebooks alone on Colab's versions (COLAB=NAME for one)
 	$(CPU) $(PY) -m tools.colab $(COLAB)

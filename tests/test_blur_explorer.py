@@ -317,6 +317,7 @@ def test_wrong_state_is_refused():
         BlurExplorer(variance=0.0)
 
 
+@pytest.mark.timing
 def test_frames_are_fast(page):
     times = page.evaluate(f"""async () => {{
         const times = [];

@@ -319,6 +319,7 @@ def test_collapse_talks_with_a_kernel(visit):
     assert found == [7, "linear", "0", "Cover, and ask me another"]
 
 
+@pytest.mark.timing
 def test_frames_are_fast(visit):
     times = visit("collapse").evaluate(f"""async () => {{
         const times = [];

@@ -466,6 +466,7 @@ TIMES = """async () => {
 }"""
 
 
+@pytest.mark.timing
 def test_frames_and_first_paint_are_fast(visit):
     found = visit("latent").evaluate(TIMES)
     numbers = {"first_paint_ms": round(found["paint"], 1)}

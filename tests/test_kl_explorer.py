@@ -319,6 +319,7 @@ TIMES = """async () => {
 }"""
 
 
+@pytest.mark.timing
 def test_frames_are_fast(visit):
     times = np.array(visit("kl").evaluate(TIMES))
     # Generous: a busy machine with two cores must pass. The aim is 16 ms.

@@ -316,6 +316,7 @@ def test_loss_scale_talks_with_a_kernel(visit):
     assert found == [0.01, 20, "0.005", "sum"]
 
 
+@pytest.mark.timing
 def test_frames_are_fast(visit):
     times = visit("loss_scale").evaluate(f"""async () => {{
         const times = [];

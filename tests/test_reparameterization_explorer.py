@@ -314,6 +314,7 @@ def test_state_is_in_step_with_a_kernel(page):
     }
 
 
+@pytest.mark.timing
 def test_a_drag_is_fast(page):
     times = page.evaluate("""async () => {
         const { explorer } = document.querySelector(".vae-explorer"), times = [];

@@ -376,6 +376,7 @@ def test_schedules_talks_with_a_kernel(visit):
     assert found == [1200, "cyclical", True, True]
 
 
+@pytest.mark.timing
 def test_frames_are_fast(visit):
     times = visit("schedules").evaluate(f"""async () => {{
         const times = [], lengths = [400, 800, 1200];
