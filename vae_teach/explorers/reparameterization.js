@@ -2,7 +2,7 @@
 
 import {
   begin, build, clamp, drag, ellipse, fixed, listen, on, perFrame, slider, speaker, theme,
-  write,
+  uniforms, write,
 } from "./shared.js";
 
 const STOPS = [1, 2, 5, 10, 20, 50, 100]; // of the slider of D
@@ -70,17 +70,6 @@ const MARKUP = `
   Each histogram has its own height.</p>`;
 
 /* ---- two estimators --------------------------------------------------------------- */
-
-/** Numbers in (0, 1) that a seed fixes: Marsaglia's Weyl sequence, mixed (mulberry32). */
-function uniforms(seed) {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 2 ** 32;
-  };
-}
 
 /** Draws of epsilon, WIDEST standard normals each, by Box and Muller. */
 function noise(seed, samples) {

@@ -101,6 +101,31 @@ export function perceptron(layers, activation = gelu) {
   };
 }
 
+/** A perceptron from the arrays `name.0.kernel`, `name.0.bias`, `name.1.kernel` and so on. */
+export function mlp(arrays, name, activation = gelu) {
+  const layers = [];
+  for (let i = 0; arrays[`${name}.${i}.kernel`]; i++) {
+    const W = arrays[`${name}.${i}.kernel`], b = arrays[`${name}.${i}.bias`];
+    layers.push((x) => product(x, W, b.length).map((v, j) => v + b[j]));
+  }
+  return perceptron(layers, activation);
+}
+
+/** Numbers in (0, 1) that a seed fixes: Marsaglia's Weyl sequence, mixed (mulberry32). */
+export function uniforms(seed) {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 2 ** 32;
+  };
+}
+
+/** Standard normal numbers from uniform ones (Box and Muller 1958). */
+export const normals = (next) => () =>
+  Math.sqrt(-2 * Math.log(next())) * Math.cos(2 * Math.PI * next());
+
 /* ---- controls --------------------------------------------------------------------- */
 
 /** Markup of a slider, its label and its read-out. */
