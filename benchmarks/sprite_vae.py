@@ -173,18 +173,19 @@ def saved_as(folder: str | Path, method: str, strength: float, seed: int) -> Pat
     return Path(folder) / f"{method}-{strength:g}-{seed}.npz"
 
 
-def save(path: Path, model: VAE):
-    """Write the weights, in the order of ``jax.tree.leaves``."""
+def save(path: Path, model: VAE, seconds: float):
+    """Write the weights, in the order of ``jax.tree.leaves``, and what they took."""
     path.parent.mkdir(parents=True, exist_ok=True)
     leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
-    np.savez(path, *map(np.asarray, leaves))
+    np.savez(path, *map(np.asarray, leaves), seconds=seconds)
 
 
-def restore(path: Path) -> VAE:
-    """The model that ``save`` wrote."""
+def restore(path: str | Path) -> tuple[VAE, float]:
+    """The model that ``save`` wrote, and the seconds."""
     model = vae(nnx.Rngs(0))
+    leaves, tree = jax.tree.flatten(nnx.state(model, nnx.Param))
     with np.load(path) as arrays:
-        leaves = [jnp.asarray(arrays[f"arr_{n}"]) for n in range(len(arrays))]
-    state = nnx.state(model, nnx.Param)
-    nnx.update(model, jax.tree.unflatten(jax.tree.structure(state), leaves))
-    return model
+        leaves = [jnp.asarray(arrays[f"arr_{n}"]) for n in range(len(leaves))]
+        seconds = float(arrays["seconds"])
+    nnx.update(model, jax.tree.unflatten(tree, leaves))
+    return model, seconds
