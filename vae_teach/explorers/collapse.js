@@ -2,7 +2,7 @@
 
 import { PIXELS, painter } from "./digits.js";
 import {
-  begin, build, clamp, fixed, listen, on, perFrame, slider, speaker, stroke, theme, unpack, write,
+  begin, build, clamp, fixed, on, perFrame, slider, speaker, stateOf, stroke, theme, unpack, write,
 } from "./shared.js";
 
 const LATENTS = 20;
@@ -347,8 +347,7 @@ async function render({ model, el }) {
   const families = { linear, deep: deepFamily(arrays, model.get("deep")) };
   const tallest = ({ rows }) => Math.max(...rows.flatMap((row) => row.most));
   const largest = ({ rows }) => Math.max(...rows.flatMap((row) => row.rate));
-  const initial = Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
-  let s = { ...initial };
+  const { s, change, tell, reset, stop: unlisten } = stateOf(model, NAMES, () => redraw());
 
   const numbers = () => {
     const t = s.beta * s.variance, { rows } = families[s.family];
@@ -402,14 +401,6 @@ async function render({ model, el }) {
     }
   };
   const redraw = perFrame(draw);
-  const tell = () => {
-    for (const name of NAMES) model.set(name, s[name]);
-    model.save_changes();
-  };
-  const change = (news) => {
-    Object.assign(s, news);
-    redraw();
-  };
 
   /* controls */
   /** Another of the trained lines, some steps away: a new question. */
@@ -428,12 +419,8 @@ async function render({ model, el }) {
     change(s.shown ? another() : { shown: true });
     tell();
   });
-  on(buttons.reset, "click", () => {
-    change(initial);
-    tell();
-  });
+  on(buttons.reset, "click", reset);
   on(root, "change", tell);
-  const unlisten = listen(model, NAMES, (name) => s[name], change);
 
   outputs.notice.textContent = model.get("notice");
   outputs.evidence.textContent = `Linear VAE: ${facts.linear.length} trained, each for `

@@ -2,7 +2,7 @@
 
 import { PIXELS, painter } from "./digits.js";
 import {
-  begin, build, clamp, fixed, listen, on, perFrame, slider, speaker, theme, unpack, write,
+  begin, build, clamp, fixed, on, perFrame, slider, speaker, stateOf, theme, unpack, write,
 } from "./shared.js";
 
 const TERMS = { error: ["over_pixels", "error_over_batch"], kl: ["over_latents", "kl_over_batch"] };
@@ -272,8 +272,11 @@ async function render({ model, el }) {
   const presets = model.get("presets"), names = Object.keys(presets[0].loss);
   const values = Array.from(arrays.values), total = values.reduce((sum, v) => sum + v, 0);
   const vae = linear(arrays);
-  const initial = Object.fromEntries(names.map((name) => [name, model.get(name)]));
-  let s = { ...initial }, chosen = OWN;
+  let chosen = OWN;
+  const { s, change, tell, reset, stop: unlisten } = stateOf(model, names, () => {
+    recognise();
+    redraw();
+  });
   fillPresets(inputs.preset, presets);
 
   const numbers = () => {
@@ -327,15 +330,6 @@ async function render({ model, el }) {
     drawPairs(canvases.pairs, paint, vae.originals, vae.reconstruct(now.variance, now.active));
   };
   const redraw = perFrame(draw);
-  const tell = () => {
-    for (const name of names) model.set(name, s[name]);
-    model.save_changes();
-  };
-  const change = (news) => {
-    Object.assign(s, news);
-    recognise();
-    redraw();
-  };
 
   /* controls */
   const enter = (name, whole) => {
@@ -361,11 +355,9 @@ async function render({ model, el }) {
   });
   on(buttons.reset, "click", () => {
     chosen = OWN;
-    change(initial);
-    tell();
+    reset();
   });
   on(root, "change", tell);
-  const unlisten = listen(model, names, (name) => s[name], change);
 
   outputs.notice.textContent = model.get("notice");
   outputs.evidence.textContent = "Exact for a linear VAE, which is probabilistic PCA with σ² held "
