@@ -23,6 +23,7 @@ from vae_teach.dependence import dip_vae, tc_vae
 from vae_teach.discrete import OneHotCategorical
 from vae_teach.distributions import Bernoulli, FixedScale, Normal
 from vae_teach.factor import FactorVAE, factor_critic_loss, factor_loss
+from vae_teach.joint import Product, elbo_enumerated, joint_capacity
 from vae_teach.likelihoods import ContinuousBernoulli, Laplace
 from vae_teach.losses import binarized, free_bits, mean_over_batch, optimal_scale
 from vae_teach.models import VAE, Conditional
@@ -30,6 +31,7 @@ from vae_teach.networks import MLP, ConvDecoder, ConvEncoder, PatchDecoder, Patc
 from vae_teach.perceptual import FeatureDistance, StructuralDistance
 from vae_teach.priors import StandardNormal
 from vae_teach.scales import CappedScale, FlooredScale, LearnedScale
+from vae_teach.semi_supervised import M2, m2
 from vae_teach.training import alternate, minimise
 
 SHAPE, LATENTS = (6, 4, 1), 3
@@ -119,6 +121,42 @@ def discrete_vae(rngs):
     )
 
 
+def joint(v):
+    continuous, choice = v[: 2 * LATENTS], v[2 * LATENTS :]
+    return Product((Normal.from_log_variance(continuous), OneHotCategorical(choice)))
+
+
+def joint_prior(encoder):
+    return joint(jnp.zeros(2 * LATENTS + 4))
+
+
+def joint_vae(rngs):
+    encoder = MLP(SHAPE, 16, 2 * LATENTS + 4, rngs=rngs)
+    decoder = MLP(LATENTS + 4, 16, SHAPE, rngs=rngs)
+    return VAE(
+        joint_prior, Conditional(encoder, joint), Conditional(decoder, Bernoulli)
+    )
+
+
+def m2_model(rngs):
+    pixels = SHAPE[0] * SHAPE[1]
+    encoder = gaussian(MLP(pixels + 4, 16, 2 * LATENTS, rngs=rngs))
+    decoder = Conditional(MLP(LATENTS + 4, 16, SHAPE, rngs=rngs), Bernoulli)
+    classifier = Conditional(MLP(SHAPE, 16, 4, rngs=rngs), OneHotCategorical)
+    return M2(VAE(StandardNormal(LATENTS), encoder, decoder), classifier)
+
+
+def with_labels(loss):
+    """The loss of images that show their own label: known where a pixel says so."""
+
+    def labelled(model, batch, key, **weights):
+        row = batch[:, :, 0, 0].argmax(1)
+        label = jnp.where(row % 2 == 0, row // 2, -1)
+        return loss(model, (batch, label), key, **weights)
+
+    return labelled
+
+
 ADAM = optax.adam(1e-2)
 SLOW = optax.conditionally_mask(ADAM, schedules.every(3))
 ENCODER = nnx.All(nnx.Param, nnx.PathContains("encoder"))
@@ -127,6 +165,7 @@ OF_VAE = nnx.All(nnx.Param, nnx.PathContains("vae"))
 OF_CRITIC = nnx.All(nnx.Param, nnx.PathContains("critic"))
 MEAN_ELBO = mean_over_batch(elbo)
 PLAIN = minimise(MEAN_ELBO, ADAM)
+CAPACITIES = {"continuous": 2.0, "discrete": 1.0}
 
 # name: (rngs -> model, step)
 VARIANTS = {
@@ -150,6 +189,27 @@ VARIANTS = {
     "relaxed categorical": (
         discrete_vae,
         minimise(mean_over_batch(partial(elbo_relaxed, temperature=0.7)), ADAM),
+    ),
+    "joint latents": (
+        joint_vae,
+        minimise(mean_over_batch(partial(elbo_relaxed, temperature=0.7)), ADAM),
+    ),
+    "enumerated category": (
+        joint_vae,
+        minimise(mean_over_batch(elbo_enumerated), ADAM),
+    ),
+    "joint capacity": (
+        joint_vae,
+        minimise(
+            mean_over_batch(
+                partial(joint_capacity, temperature=0.7, beta=4.0, **CAPACITIES)
+            ),
+            ADAM,
+        ),
+    ),
+    "M2": (
+        m2_model,
+        minimise(with_labels(mean_over_batch(partial(m2, alpha=2.0))), ADAM),
     ),
     "IWAE": (vae, minimise(mean_over_batch(partial(iwae, samples=4)), ADAM)),
     "free bits": (vae, minimise(partial(free_bits, floor=0.5), ADAM)),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PyTree
 
-from .discrete import RelaxedCategorical
+from .discrete import relaxed
 from .distributions import kl
 from .typing import PRNGKey, Scalar, Terms
 
@@ -69,12 +69,13 @@ def elbo_relaxed(
     """``elbo`` of a model with one-hot latents, at a relaxed sample: it has a gradient.
 
     z = softmax((logits + Gumbel)/temperature), the KL that of the choices (Jang, Gu &
-    Poole 2017). A surrogate, and no bound: not for the discrete model, whose decoder
+    Poole 2017); normal latents beside them, as in a ``joint.Product``, are drawn as
+    ever. A surrogate, and no bound: not for the discrete model, whose decoder
     never sees such a z, nor for the relaxed one, whose KL is larger, as the choice is a
     function of z (Maddison, Mnih & Teh 2017). Report ``elbo``, which is a bound.
     """
     q = model.q_z(x)
-    z = RelaxedCategorical(q.logits, temperature).sample(key)
+    z = relaxed(q, temperature).sample(key)
     distortion = -model.p_x(z).log_prob(x)
     rate = kl(q, model.p_z())
     return distortion + beta * rate, {"distortion": distortion, "rate": rate}

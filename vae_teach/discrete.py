@@ -4,6 +4,7 @@ A draw of a category jumps: no small change of the logits changes it a little. A
 relaxed draw moves smoothly, and ``bounds.elbo_relaxed`` trains a network with it.
 """
 
+from functools import singledispatch
 from math import lgamma
 
 import jax
@@ -11,7 +12,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Shaped
 
-from .distributions import Distribution, check_event, kl, no_closed_form, pytree
+from .distributions import (
+    Distribution,
+    Normal,
+    check_event,
+    kl,
+    no_closed_form,
+    pytree,
+)
 from .likelihoods import Categorical
 from .typing import PRNGKey, Scalar
 
@@ -96,3 +104,31 @@ class RelaxedCategorical(Distribution):
         score = self.logits - t * log_x
         per_point = (score - log_x).sum(-1) - k * jax.nn.logsumexp(score, -1)
         return (per_point + lgamma(k) + (k - 1) * jnp.log(t)).sum()
+
+
+@singledispatch
+def relaxed(q: Distribution, temperature: float | Scalar) -> Distribution:
+    """What to sample in place of q, so that the sample has a gradient.
+
+    ``RelaxedCategorical`` for one-hot choices; a ``Normal`` is its own; a product of
+    both, part by part.
+
+    Raises:
+        TypeError: for a family without such a stand-in.
+
+    """
+    raise TypeError(
+        f"Expected one-hot choices, normals or a Product of these, got "
+        f"{type(q).__name__}: its draws have no smooth stand-in here."
+    )
+
+
+@relaxed.register
+def _(q: OneHotCategorical, temperature) -> RelaxedCategorical:
+    return RelaxedCategorical(q.logits, temperature)
+
+
+@relaxed.register
+def _(q: Normal, temperature) -> Normal:
+    del temperature
+    return q

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flax import nnx
 from jaxtyping import PyTree
 
-from .distributions import Distribution
+from .distributions import Distribution, pytree
 
 
 class Conditional(nnx.Module):
@@ -42,3 +42,27 @@ class VAE(nnx.Module):
     def p_x(self, z: PyTree) -> Distribution:
         """The likelihood p(x|z) of one latent."""
         return self.decoder(z)
+
+
+@pytree
+class Given:
+    """A VAE whose encoder and decoder also read c, at one c: again a VAE, p(x, z|c).
+
+    The networks take two inputs, ``encoder(x, c)`` and ``decoder(z, c)``; the prior of
+    z does not depend on c (Sohn, Lee & Yan 2015, with that prior).
+    """
+
+    model: VAE
+    c: PyTree
+
+    def p_z(self) -> Distribution:
+        """The prior p(z)."""
+        return self.model.p_z()
+
+    def q_z(self, x: PyTree) -> Distribution:
+        """The approximate posterior q(z|x, c) of one example."""
+        return self.model.encoder(x, self.c)
+
+    def p_x(self, z: PyTree) -> Distribution:
+        """The likelihood p(x|z, c) of one latent."""
+        return self.model.decoder(z, self.c)
