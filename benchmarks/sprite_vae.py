@@ -65,12 +65,12 @@ def vae(rngs: nnx.Rngs) -> VAE:
     )
 
 
-def _adam(steps):
+def adam(steps):
     return optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
 
 def _beta(steps, size, strength):
-    return minimise(mean_over_batch(elbo), _adam(steps))
+    return minimise(mean_over_batch(elbo), adam(steps))
 
 
 def _capacity(steps, size, strength):
@@ -80,7 +80,7 @@ def _capacity(steps, size, strength):
         return capacity(model, x, key, target=rising * target, beta=GAMMA)
 
     rising = schedules.linear(steps // 2)
-    return minimise(mean_over_batch(loss), _adam(steps), rising=rising)
+    return minimise(mean_over_batch(loss), adam(steps), rising=rising)
 
 
 def _factor(steps, size, strength):
@@ -89,17 +89,17 @@ def _factor(steps, size, strength):
 
     critic = optax.adam(1e-3, b1=0.5, b2=0.9)
     return alternate(
-        vae=minimise(partial(factor_loss, gamma=strength), _adam(steps), only("vae")),
+        vae=minimise(partial(factor_loss, gamma=strength), adam(steps), only("vae")),
         critic=minimise(factor_critic_loss, critic, only("critic")),
     )
 
 
 def _tc(steps, size, strength):
-    return minimise(partial(tc_vae, size=size), _adam(steps))
+    return minimise(partial(tc_vae, size=size), adam(steps))
 
 
 def _dip(steps, size, strength):
-    return minimise(dip_vae, _adam(steps))
+    return minimise(dip_vae, adam(steps))
 
 
 METHODS = {

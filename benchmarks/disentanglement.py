@@ -1,0 +1,312 @@
+"""What disentangles sprites: the method, its strength, or the seed?
+
+The question of Locatello et al. 2019 at a small scale. Every model is scored against
+the true factors, with posterior means as codes; then the tables say how much of each
+score the names of a model explain, and whether a number that needs no labels finds the
+better models. The scores are of ALL sprites, the full grid of factor values, on which
+the factors are independent and uniform; rate, distortion and probes are of the test
+sprites. Rate and β are in nats a sprite, for the Bernoulli likelihood summed over 1,024
+grey pixels; Higgins et al. 2017 would write β as β_norm = β x 8 latents / 1024 pixels.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+import vae_teach
+from vae_teach import disentanglement as scores
+from vae_teach import metrics
+from vae_teach.data import Dataset, load
+from vae_teach.surgery import elbo_surgery
+
+from . import seed_tables as tables
+from . import sprite_probes as probes
+from . import sprite_vae as recipe
+from .provenance import Report, about_data
+from .small_vae import parameters
+
+PACKAGED = Path(vae_teach.__file__).parent / "datasets" / "disentanglement.json"
+SEEDS = 5
+EVERY = 4  # of all sprites: what trees and thresholds are fitted and judged on
+SURGERY = 2000  # training sprites that define q(z)
+GIVEN = 4.0  # the β of the model that is told the shape
+SCORES = ("mig", "sap", "dci_d", "dci_c", "dci_i", "factor_vae")
+CRITERIA = {
+    "elbo": 1,
+    "rate": -1,
+    "distortion": -1,
+    "tc": -1,
+    "gaussian_tc": -1,
+    "active": -1,
+}
+
+
+def main(arguments=None):
+    """Train and judge every model, method by method."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.disentanglement")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--epochs", type=int, default=recipe.EPOCHS)
+    parser.add_argument(
+        "--save", type=Path, help="a folder of models; those in it are not trained"
+    )
+    run(load("sprites"), **vars(parser.parse_args(arguments)))
+
+
+def run(data: Dataset, *, seeds: int, epochs: int, save: Path | None = None):
+    """Every table; the file is complete after each method, and at the end."""
+    kept, models = [], []
+    about = settings(epochs) | {"entropy": entropy(data.test.images), "kept": kept}
+    report = Report(
+        "disentanglement",
+        data=about_data(data),
+        factors=list(data.factor_names),
+        seeds=seeds,
+        **about,
+    )
+    for method in recipe.METHODS:
+        for (strength, seed), (model, seconds, old) in trained(
+            method, range(seeds), data.train.images, epochs, save
+        ).items():
+            if old and method not in kept:
+                kept.append(method)
+            about_model = {"method": method, "strength": strength, "seed": seed}
+            row = judged(model, data) | {"cpu_seconds": seconds}
+            models.append(report.add(table="models", **about_model, **rounded(row)))
+            add_probes(report, about_model, model, row, data)
+        print(*group_lines(models, method), sep="\n", flush=True)
+    add_conditional(report, data, seeds, epochs)
+    for row in summary(models):
+        report.add(**rounded(row))
+    if jax.default_backend() == "cpu":
+        PACKAGED.write_text(json.dumps(json.loads(report.path.read_text())) + "\n")
+
+
+def settings(epochs: int) -> dict:
+    """What all models share."""
+    return {
+        "epochs": epochs,
+        "latents": recipe.LATENTS,
+        "encoder": list(recipe.ENCODER),
+        "decoder": list(recipe.DECODER),
+        "batch_size": recipe.BATCH,
+        "learning_rate": recipe.RATE,
+        "methods": {
+            name: {"symbol": method.symbol, "strengths": list(method.strengths)}
+            for name, method in recipe.METHODS.items()
+        },
+    }
+
+
+def entropy(images) -> float:
+    """The mean over images of Σ -x log x - (1 - x) log(1 - x), the least distortion."""
+    from scipy.stats import entropy
+
+    x = np.asarray(images, float).reshape(len(images), -1)
+    return float(entropy([x, 1 - x]).sum(1).mean())
+
+
+def trained(method, seeds, images, epochs, save) -> dict:
+    """The models of a method, their seconds, and whether they were in the folder."""
+    strengths = recipe.METHODS[method].strengths
+    names = [(strength, seed) for strength in strengths for seed in seeds]
+    paths = [recipe.saved_as(save or "", method, *name) for name in names]
+    if save and all(path.exists() for path in paths):
+        return {
+            name: (*recipe.restore(path), True)
+            for name, path in zip(names, paths, strict=True)
+        }
+    start = time.process_time()
+    models = recipe.train(method, strengths, seeds, images, epochs)
+    seconds = (time.process_time() - start) / len(models)
+    if save:
+        for path, model in zip(paths, models.values(), strict=True):
+            recipe.save(path, model, seconds)
+    return {name: (model, seconds, False) for name, model in models.items()}
+
+
+def judged(model, data: Dataset) -> dict:
+    """One number a score, and which latent knows which factor."""
+    train, test = (jnp.asarray(split.images) for split in (data.train, data.test))
+    rate, distortion, elbo = metrics.rate_and_distortion(model, test, jr.key(0))
+    parts = elbo_surgery(model, train[:SURGERY], jr.key(1))
+    on_test, everywhere = codes(model, test), codes(model, train)
+    everywhere = np.concatenate([everywhere, on_test])
+    factors = np.concatenate([data.train.factors, data.test.factors])
+    some = everywhere[::EVERY], factors[::EVERY]
+    nmi = normalised(everywhere, factors)
+    dci = scores.dci(*some)
+    return {
+        "parameters": parameters(model),
+        "rate": float(rate),
+        "distortion": float(distortion),
+        "elbo": float(elbo),
+        "tc": float(parts.total_correlation),
+        "mutual_information": float(parts.mutual_information),
+        "gaussian_tc": total_correlation(everywhere),
+        "active": int(active(everywhere).sum()),
+        "kl": np.asarray(metrics.rate_per_unit(model, test)),
+        "mig": scores.mig(everywhere, factors),
+        "sap": scores.sap(*some),
+        "dci_d": dci.disentanglement,
+        "dci_c": dci.completeness,
+        "dci_i": dci.informativeness,
+        "factor_vae": scores.factor_vae_score(everywhere, factors, jr.key(2)),
+        "nmi": nmi,
+        "moved": moved(nmi),
+        "rotation": rotation(everywhere, factors),
+    }
+
+
+@jax.jit
+def _means(model, images):
+    return jax.lax.map(lambda x: model.q_z(x).mean, images, batch_size=256)
+
+
+def codes(model, images) -> np.ndarray:
+    """The posterior mean of every image."""
+    return np.asarray(_means(model, jnp.asarray(images)), np.float64)
+
+
+def normalised(codes, factors) -> np.ndarray:
+    """I(z_j; v_k)/H(v_k), latents by factors; the entropy that of these examples."""
+    entropies = [np.log(len(np.unique(v))) for v in np.asarray(factors).T]
+    return scores.mutual_information(codes, factors) / np.array(entropies)
+
+
+def moved(nmi) -> list[int | None]:
+    """The latent that alone moves a factor, or None, for each factor.
+
+    One that has more than half of the factor's entropy, and at least twice what the
+    second has.
+    """
+    nmi = np.asarray(nmi)
+    first, second = np.sort(nmi, 0)[::-1][:2]
+    alone = (first > 0.5) & (first >= 2 * second)
+    return [
+        int(j) if yes else None for j, yes in zip(nmi.argmax(0), alone, strict=True)
+    ]
+
+
+def rotation(codes, factors) -> list[float]:
+    """The largest NMI of a latent with the rotation, within each shape.
+
+    The ten rotations lie within a quarter turn, 9° apart. A square repeats after it:
+    its rotations close a circle, on which 81° is next to 0°, and no one latent follows
+    a circle without a break. Those of an ellipse are half of its circle, those of a
+    heart a quarter. Over all shapes one latent would have to turn all three.
+    """
+    shape, rotations = factors[:, 0], factors[:, 2:3]
+    return [
+        float(normalised(codes[shape == s], rotations[shape == s]).max())
+        for s in np.unique(shape)
+    ]
+
+
+def active(codes) -> np.ndarray:
+    """Which latents have a mean that changes with the image (variance above 0.01)."""
+    return np.var(codes, 0) > 0.01
+
+
+def total_correlation(codes) -> float:
+    """The Gaussian TC of the active latents; 0 where fewer than two are."""
+    used = codes[:, active(codes)]
+    return scores.gaussian_total_correlation(used) if used.shape[1] > 1 else 0.0
+
+
+def add_probes(report, about_model, model, row, data):
+    """The shape from all latents, and from all but the one that knows it best."""
+    train, test = codes(model, data.train.images), codes(model, data.test.images)
+    shapes = data.train.labels, data.test.labels
+    less = (probes.without_best(z, row["nmi"]) for z in (train, test))
+    report.add(
+        table="probes",
+        **about_model,
+        all=rounded(probes.probe(train, test, *shapes)),
+        without_best=rounded(probes.probe(*less, *shapes)),
+    )
+
+
+def add_conditional(report, data, seeds, epochs):
+    """The same of a model that is told the shape: it need not be in the codes."""
+    shapes = data.train.labels, data.test.labels
+    models = probes.train_conditional(
+        data.train.images, shapes[0], GIVEN, range(seeds), epochs
+    )
+    for seed, model in enumerate(models):
+        train, test = (
+            np.asarray(jax.vmap(lambda x, s, m=model: m.encoder(x, s).mean)(*inputs))
+            for inputs in (
+                (jnp.asarray(split.images), probes.one_hot(split.labels))
+                for split in (data.train, data.test)
+            )
+        )
+        found = rounded(probes.probe(train, test, *shapes))
+        report.add(
+            table="probes",
+            method="given the shape",
+            strength=GIVEN,
+            seed=seed,
+            all=found,
+        )
+
+
+def summary(models):
+    """The tables over seeds."""
+    groups = tables.by_group(models)
+    for (method, strength), rows in groups.items():
+        best, median = tables.best_and_median(rows, "mig")
+        yield {
+            "table": "groups",
+            "method": method,
+            "strength": strength,
+            "best_seed": best,
+            "median_seed": median,
+            "moved": [sum(j is not None for j in row["moved"]) for row in rows],
+            **{
+                name: tables.spread([row[name] for row in rows])
+                for name in (*SCORES, *CRITERIA)
+            },
+        }
+    for score in SCORES:
+        shares = tables.variance_shares(models, score)
+        yield {"table": "variance", "score": score, **shares}
+    for score in SCORES:
+        best = tables.best_strengths(models, score)
+        for pair in tables.neighbours(best, score):
+            yield {"table": "methods", "score": score, **pair}
+    for pair in tables.neighbours(groups, "mig"):
+        yield {"table": "strengths", "score": "mig", **pair}
+    for criterion, sign in CRITERIA.items():
+        found = tables.ranks(models, criterion, "mig", sign)
+        yield {"table": "ranks", "score": "mig", **found}
+    for score in SCORES[1:]:
+        found = tables.ranks(models, score, "mig", 1)
+        yield {"table": "agreement", "score": "mig", **found}
+
+
+def group_lines(models, method):
+    """What a watcher wants to see."""
+    for (name, strength), rows in tables.by_group(models).items():
+        if name == method:
+            means = {k: np.mean([row[k] for row in rows]) for k in ("elbo", "rate")}
+            mig = [row["mig"] for row in rows]
+            yield f"{name} {strength:g} {means} MIG {mig}"
+
+
+def rounded(value):
+    """Four decimals; two in a matrix or a vector, which is all that one can see."""
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return np.round(value.astype(float), 2).tolist()
+    return round(value, 4) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()
