@@ -41,15 +41,21 @@ class MLP(nnx.Module):
 
     def __call__(self, *inputs: Shaped[Array, "..."]) -> Float[Array, "..."]:
         """The last layer's output, in its shape, with no activation."""
-        h = jnp.concatenate([jnp.ravel(i) for i in inputs])
-        if h.size != self.width:
-            raise ValueError(
-                f"Expected inputs of {self.width} numbers in all, got shapes "
-                f"{[i.shape for i in inputs]}: vmap over a batch, or change sizes[0]."
-            )
+        h = joined(inputs, self.width)
         for layer in self.layers[:-1]:
             h = self.activation(layer(h))
         return self.layers[-1](h).reshape(self.shape)
+
+
+def joined(inputs: tuple[Array, ...], width: int) -> Shaped[Array, " width"]:
+    """The inputs, raveled, end to end."""
+    h = jnp.concatenate([jnp.ravel(i) for i in inputs])
+    if h.size == width:
+        return h
+    raise ValueError(
+        f"Expected inputs of {width} numbers in all, got shapes "
+        f"{[i.shape for i in inputs]}: vmap over a batch, or change sizes[0]."
+    )
 
 
 class PatchEncoder(nnx.Module):
@@ -67,9 +73,7 @@ class PatchEncoder(nnx.Module):
     ) -> Float[Array, " out"]:
         """The MLP's output on all patch codes."""
         _check_image(x, self.shape)
-        rows, p, columns, _ = self.grid
-        patches = x.reshape(rows, p, columns, p, -1).swapaxes(1, 2)
-        codes = self.embed(patches.reshape(rows, columns, -1))
+        codes = self.embed(_cut(x, self.grid))
         return self.mlp(jax.nn.relu(codes))
 
 
@@ -79,17 +83,61 @@ class PatchDecoder(nnx.Module):
     def __init__(
         self, size: int, width: int, patch: int, shape: Shape, *, rngs: nnx.Rngs
     ):
-        self.shape, self.grid = shape, _grid(shape, patch)
-        rows, p, columns, _ = self.grid
+        self.grid = rows, p, columns, _ = _grid(shape, patch)
         self.mlp = MLP(size, 2 * width, (rows, columns, width), rngs=rngs)
         self.paint = nnx.Linear(width, p * p * shape[2], rngs=rngs)
 
     def __call__(self, *inputs: Shaped[Array, "..."]) -> Image:
         """An image of the given shape, with no activation."""
-        rows, p, columns, _ = self.grid
         patches = self.paint(jax.nn.relu(self.mlp(*inputs)))
-        image = patches.reshape(rows, columns, p, p, -1).swapaxes(1, 2)
-        return image.reshape(self.shape)
+        return _join(patches, self.grid)
+
+
+class GridEncoder(nnx.Module):
+    """Image -> grid of vectors, one a patch; each sees the 3 x 3 patches around it.
+
+    With ``out`` numbers a place, in an array (height / patch, width / patch, out). For
+    codes that stay where they are in the image.
+    """
+
+    def __init__(
+        self, shape: Shape, patch: int, width: int, out: int, *, rngs: nnx.Rngs
+    ):
+        self.shape, self.grid = shape, _grid(shape, patch)
+        self.embed = nnx.Linear(patch * patch * shape[2], width, rngs=rngs)
+        self.mix = nnx.Linear(9 * width, width, rngs=rngs)
+        self.head = nnx.Linear(width, out, rngs=rngs)
+
+    def __call__(
+        self, x: Shaped[Array, "height width channels"]
+    ) -> Float[Array, "rows columns out"]:
+        """One vector a patch, with no activation."""
+        _check_image(x, self.shape)
+        h = jax.nn.relu(self.embed(_cut(x, self.grid)))
+        return self.head(jax.nn.relu(self.mix(windows(h, 1, 1, 1, 1))))
+
+
+class GridDecoder(nnx.Module):
+    """Grid of vectors -> image: the mirror of ``GridEncoder``.
+
+    The first layer is one matrix for all places: for one-hot vectors a table of
+    embeddings.
+    """
+
+    def __init__(
+        self, size: int, width: int, patch: int, shape: Shape, *, rngs: nnx.Rngs
+    ):
+        self.size, self.grid = size, _grid(shape, patch)
+        self.embed = nnx.Linear(size, width, rngs=rngs)
+        self.mix = nnx.Linear(9 * width, width, rngs=rngs)
+        self.paint = nnx.Linear(width, patch * patch * shape[2], rngs=rngs)
+
+    def __call__(self, vectors: Shaped[Array, "rows columns size"]) -> Image:
+        """An image of the given shape, with no activation."""
+        _check_image(vectors, (*self.grid[::2], self.size))
+        h = jax.nn.relu(self.embed(vectors))
+        h = jax.nn.relu(self.mix(windows(h, 1, 1, 1, 1)))
+        return _join(self.paint(h), self.grid)
 
 
 class ConvEncoder(nnx.Module):
@@ -137,6 +185,38 @@ class ConvDecoder(nnx.Module):
         for conv, (height, width) in zip(self.convs, self.sides[1:], strict=True):
             h = conv(jax.nn.relu(h))[:height, :width]
         return h
+
+
+def windows(
+    x: Shaped[Array, "height width channels"],
+    up: int,
+    down: int,
+    left: int,
+    right: int,
+) -> Shaped[Array, "height width more"]:
+    """Each place's neighbours, side by side in the last axis; zeros outside.
+
+    A matrix product of these is a convolution. In a scan on a CPU its gradient is four
+    times faster than that of ``lax.conv``.
+    """
+    height, width, _ = x.shape
+    x = jnp.pad(x, ((up, down), (left, right), (0, 0)))
+    rows, columns = range(up + down + 1), range(left + right + 1)
+    x = jnp.concatenate([x[:, j : j + width] for j in columns], -1)
+    return jnp.concatenate([x[i : i + height] for i in rows], -1)
+
+
+def _cut(x, grid):
+    """The patches of an image, each raveled: (rows, columns, patch² channels)."""
+    rows, p, columns, _ = grid
+    return x.reshape(rows, p, columns, p, -1).swapaxes(1, 2).reshape(rows, columns, -1)
+
+
+def _join(patches, grid):
+    """The image that ``_cut`` cuts into these patches."""
+    rows, p, columns, _ = grid
+    image = patches.reshape(rows, columns, p, p, -1).swapaxes(1, 2)
+    return image.reshape(rows * p, columns * p, -1)
 
 
 def _halvings(shape: Shape, times: int) -> list[Shape]:
