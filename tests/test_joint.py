@@ -220,8 +220,22 @@ def test_each_part_has_its_capacity():
 
     np.testing.assert_allclose(excess([0.0, 0.0]), 0, atol=1e-5)
     np.testing.assert_allclose(excess([0.5, -0.25]), 0.75, rtol=1e-4)
+    free = partial(joint_capacity, temperature=0.5, beta=7.0)
+    value, terms = free(Mixed(wrong), X, jr.key(13), continuous=rates[0] - 0.5)
+    charged = value - terms["distortion"]
+    np.testing.assert_allclose(charged, 3.5 + rates[1], rtol=1e-4)
     # Their sum may be on target while neither part is.
     np.testing.assert_allclose(excess([0.5, -0.5]), 1.0, rtol=1e-4)
+
+
+def test_a_choice_that_ignores_x_meets_its_capacity():
+    """The trap of a target for it: a full rate, and no information."""
+    constant = OneHotCategorical(jnp.zeros(K).at[3].set(30.0))
+    q = Product((PRIOR.parts[0], constant))
+    given = {"temperature": 0.5, "continuous": 0.0, "discrete": jnp.log(K)}
+    value, terms = joint_capacity(Mixed(lambda x: q), X, jr.key(0), **given)
+    np.testing.assert_allclose(value, terms["distortion"], rtol=1e-5)
+    np.testing.assert_allclose(terms["discrete"], np.log(K), rtol=1e-5)
 
 
 # A whole model
