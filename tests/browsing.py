@@ -4,8 +4,11 @@ The fixtures ``files`` and ``visit`` are in conftest.py.
 """
 
 import base64
+import json
 
 from tools.make_stills import EXPLORERS
+from vae_teach.explorers import payload
+from vae_teach.explorers.explorer import HERE
 
 SKELETON = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Explorers</title>
@@ -21,6 +24,16 @@ def write(folder, name):
         makes = [*EXPLORERS.values()] * 2 if name == "many" else [EXPLORERS[name]]
         path.write_text(SKELETON.format("".join(make().html() for make in makes)))
     return path
+
+
+def arrays_and_facts(name):
+    """What an explorer's page carries, rounding undone."""
+    return payload.unpack(EXPLORERS[name]().payload())
+
+
+def record_of(name):
+    """How an explorer's file was made."""
+    return json.loads((HERE / f"weights/{name}.json").read_text())
 
 
 def settle(page):
@@ -89,6 +102,21 @@ def names(page, kind, tag=""):
     """The parts of one kind, data-KIND, by name; of one tag where given."""
     every = f"[...document.querySelectorAll('{tag}[data-{kind}]')]"
     return page.evaluate(f"{every}.map((node) => node.dataset['{kind}'])")
+
+
+def frame_times(page, root, change, frames=40):
+    """Milliseconds of each frame in which ``change``, JavaScript of k, is drawn."""
+    return page.evaluate(f"""async () => {{
+        const times = [];
+        for (let k = 0; k < {frames}; k++) {{
+            const begun = performance.now();
+            {root}.change({change});
+            {root}.draw();
+            times.push(performance.now() - begun);
+            await new Promise(requestAnimationFrame);
+        }}
+        return times;
+    }}""")
 
 
 # A front-end's model: like Backbone's, it tells of what the page itself sets.

@@ -3,6 +3,7 @@
 from .blur import BlurExplorer
 from .collapse import CollapseExplorer
 from .elbo import ElboExplorer
+from .holes import HolesExplorer
 from .kl import KLExplorer
 from .latent import LatentExplorer
 from .loss_scale import LossScaleExplorer
@@ -14,6 +15,7 @@ __all__ = [
     "BlurExplorer",
     "CollapseExplorer",
     "ElboExplorer",
+    "HolesExplorer",
     "KLExplorer",
     "LatentExplorer",
     "LossScaleExplorer",
