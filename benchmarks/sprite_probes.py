@@ -20,7 +20,7 @@ from vae_teach.training import fit_many, minimise
 
 from . import sprite_vae as recipe
 
-SHAPES = 3
+SHAPES, TREES = 3, 50
 
 
 def probe(train, test, train_shapes, test_shapes) -> dict[str, float]:
@@ -30,7 +30,7 @@ def probe(train, test, train_shapes, test_shapes) -> dict[str, float]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    forest = RandomForestClassifier(50, random_state=0)
+    forest = RandomForestClassifier(TREES, random_state=0)
     linear = make_pipeline(StandardScaler(), LogisticRegression())
     return {
         name: float(model.fit(train, train_shapes).score(test, test_shapes))
