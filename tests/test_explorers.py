@@ -174,7 +174,14 @@ def test_every_explorer_has_a_still_picture_and_a_sentence(make):
 
 
 # Bytes of weights, script and picture, where networks need more than 200 kB.
-ROOM = {"latent": 900_000, "blur": 450_000, "interpolate": 350_000, "holes": 280_000}
+ROOM = {
+    "latent": 900_000,
+    "blur": 450_000,
+    "interpolate": 350_000,
+    "holes": 280_000,
+    "rotate": 250_000,
+    "traverse": 620_000,
+}
 
 
 @every_explorer

@@ -9,7 +9,9 @@ from .latent import LatentExplorer
 from .loss_scale import LossScaleExplorer
 from .panel import TrainPanel
 from .reparameterization import ReparameterizationExplorer
+from .rotate import RotateExplorer
 from .schedules import SchedulesExplorer
+from .traverse import TraverseExplorer
 
 __all__ = [
     "BlurExplorer",
@@ -20,6 +22,8 @@ __all__ = [
     "LatentExplorer",
     "LossScaleExplorer",
     "ReparameterizationExplorer",
+    "RotateExplorer",
     "SchedulesExplorer",
     "TrainPanel",
+    "TraverseExplorer",
 ]
