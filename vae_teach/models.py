@@ -48,16 +48,17 @@ class VAE(nnx.Module):
 class Given:
     """A VAE whose encoder and decoder also read c, at one c: again a VAE, p(x, z|c).
 
-    The networks take two inputs, ``encoder(x, c)`` and ``decoder(z, c)``; the prior of
-    z does not depend on c (Sohn, Lee & Yan 2015, with that prior).
+    The networks take two inputs, ``encoder(x, c)`` and ``decoder(z, c)``, and the prior
+    is also called with c: ``StandardNormal`` ignores it, ``priors.ConditionalPrior``
+    is a learned p(z|c) (Sohn, Lee & Yan 2015).
     """
 
     model: VAE
     c: PyTree
 
     def p_z(self) -> Distribution:
-        """The prior p(z)."""
-        return self.model.p_z()
+        """The prior p(z|c)."""
+        return self.model.prior(self.model.encoder, self.c)
 
     def q_z(self, x: PyTree) -> Distribution:
         """The approximate posterior q(z|x, c) of one example."""
