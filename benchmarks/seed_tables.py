@@ -90,17 +90,21 @@ def neighbours(groups: dict, score: str) -> list[dict]:
             "second": list(b),
             "difference": float(np.mean(values[a]) - np.mean(values[b])),
             "se": float(np.hypot(*(stats.sem(values[name]) for name in (a, b)))),
-            "hidden": not _p(values[a], values[b]) <= 0.05,
+            "hidden": welch(values[a], values[b]) > 0.05,
         }
         for a, b in pairwise(order)
     ]
 
 
-def _p(a, b):
-    """Welch's p; 1 or 0 where neither has any spread."""
-    if np.ptp(a) == np.ptp(b) == 0:
-        return float(a[0] == b[0])
-    return stats.ttest_ind(a, b, equal_var=False).pvalue
+def welch(a, b) -> float:
+    """The two-sided p of equal means, by Welch's t; 1 or 0 where nothing has spread."""
+    n = np.array([len(a), len(b)])
+    errors = np.array([np.var(a, ddof=1), np.var(b, ddof=1)]) / n
+    difference = abs(np.mean(a) - np.mean(b))
+    if not errors.sum():
+        return float(difference == 0)
+    freedom = errors.sum() ** 2 / (errors**2 / (n - 1)).sum()
+    return float(2 * stats.t.sf(difference / np.sqrt(errors.sum()), freedom))
 
 
 def best_strengths(rows, score: str) -> dict:
@@ -124,23 +128,24 @@ def ranks(rows, criterion: str, score: str, sign: int) -> dict:
     x = sign * np.array([row[criterion] for row in rows])
     y = np.array([row[score] for row in rows])
     inside = [
-        _rho([sign * row[criterion] for row in g], [row[score] for row in g])
+        _spearman([sign * row[criterion] for row in g], [row[score] for row in g])
         for g in by_group(rows).values()
     ]
+    rho, p = _spearman(x, y)
     pick = y[x.argmax()]
     return {
         "criterion": criterion,
         "sign": sign,
-        "rho": _rho(x, y),
-        "p": float(stats.spearmanr(x, y).pvalue),
-        "within": spread(inside),
+        "rho": rho,
+        "p": p,
+        "within": spread([rho for rho, _ in inside]),
         "pick": float(pick),
         "above": float((y < pick).sum() / (len(y) - 1)),
     }
 
 
-def _rho(x, y):
-    """Spearman's correlation; 0 where all are equal."""
+def _spearman(x, y):
+    """The correlation and its p; 0 and 1 where all are equal."""
     if not np.ptp(x) or not np.ptp(y):
-        return 0.0
-    return float(stats.spearmanr(x, y).statistic)
+        return 0.0, 1.0
+    return map(float, stats.spearmanr(x, y))

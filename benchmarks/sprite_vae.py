@@ -65,8 +65,19 @@ def vae(rngs: nnx.Rngs) -> VAE:
     )
 
 
-def adam(steps):
+def adam(steps: int):
+    """What trains every VAE."""
     return optax.adam(optax.cosine_decay_schedule(RATE, steps))
+
+
+def critics_adam():
+    """Not slowed down: a critic that lags charges nothing."""
+    return optax.adam(RATE / 2, b1=0.5, b2=0.9)
+
+
+def only(part: str):
+    """The parameters of one player."""
+    return nnx.All(nnx.Param, nnx.PathContains(part))
 
 
 def _beta(steps, size, strength):
@@ -84,14 +95,10 @@ def _capacity(steps, size, strength):
 
 
 def _factor(steps, size, strength):
-    def only(part):
-        return nnx.All(nnx.Param, nnx.PathContains(part))
-
-    # Wider than the decoder, and not slowed down: a critic that lags charges nothing.
-    critic = optax.adam(RATE / 2, b1=0.5, b2=0.9)
+    loss = partial(factor_loss, gamma=strength)
     return alternate(
-        vae=minimise(partial(factor_loss, gamma=strength), adam(steps), only("vae")),
-        critic=minimise(factor_critic_loss, critic, only("critic")),
+        vae=minimise(loss, adam(steps), only("vae")),
+        critic=minimise(factor_critic_loss, critics_adam(), only("critic")),
     )
 
 
