@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float
 
-from benchmarks import disentanglement, sprite_vae
+from benchmarks import sprite_scores, sprite_vae
 from tools.decoders import packed
 from vae_teach import disentanglement as scores
 from vae_teach.data import Dataset
@@ -31,8 +31,8 @@ class Measured(NamedTuple):
 def measure(model: VAE, data: Dataset) -> Measured:
     """As the benchmark does."""
     images, factors = everything(data)
-    codes = disentanglement.codes(model, images)
-    known = disentanglement.normalised(codes, factors)
+    codes = sprite_scores.codes(model, images)
+    known = sprite_scores.normalised(codes, factors)
     rates = np.asarray(rate_per_unit(model, jnp.asarray(data.test.images)), float)
     return Measured(rates, codes, known, scores.mig(codes, factors))
 
