@@ -4,6 +4,7 @@ from .blur import BlurExplorer
 from .collapse import CollapseExplorer
 from .elbo import ElboExplorer
 from .holes import HolesExplorer
+from .interpolate import InterpolateExplorer
 from .kl import KLExplorer
 from .latent import LatentExplorer
 from .loss_scale import LossScaleExplorer
@@ -18,6 +19,7 @@ __all__ = [
     "CollapseExplorer",
     "ElboExplorer",
     "HolesExplorer",
+    "InterpolateExplorer",
     "KLExplorer",
     "LatentExplorer",
     "LossScaleExplorer",

@@ -1,6 +1,6 @@
 // The holes explorer: the aggregated posterior against a prior, on a grid of the plane.
 
-import { PIXELS, painter } from "./digits.js";
+import { painter } from "./digits.js";
 import {
   arrows, begin, build, clamp, drag, ellipse, fixed, mlp, normals, on, perFrame, sigmoid, slider,
   speaker, stateOf, theme, uniforms, unpack, write,
