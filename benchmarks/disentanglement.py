@@ -83,7 +83,8 @@ def run(data: Dataset, *, seeds: int, epochs: int, save: Path | None = None):
     for row in summary(models):
         report.add(**rounded(row))
     if jax.default_backend() == "cpu":
-        PACKAGED.write_text(json.dumps(json.loads(report.path.read_text())) + "\n")
+        content = json.loads(report.path.read_text())
+        PACKAGED.write_text(json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def settings(epochs: int) -> dict:
