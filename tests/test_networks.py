@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vae_teach.networks import MLP, ConvDecoder, ConvEncoder, PatchDecoder, PatchEncoder
+from vae_teach.networks import (
+    MLP,
+    ConvDecoder,
+    ConvEncoder,
+    GridDecoder,
+    GridEncoder,
+    PatchDecoder,
+    PatchEncoder,
+)
 
 
 def rngs():
@@ -43,6 +51,31 @@ def test_each_pixel_reaches_the_code_and_each_latent_every_pixel():
         ConvDecoder(6, (16, 8), shape, rngs=rngs()),
     ):
         assert (abs(jax.jacfwd(decoder)(z)).sum(-1) > 0).all()
+
+
+def test_each_code_of_a_grid_sees_the_patches_around_it_and_paints_them():
+    """Place (1, 2) of a grid of 4 x 5, in an image of patches of 2 x 2."""
+    shape, grid = (8, 10, 1), (4, 5)
+    encoder = GridEncoder(shape, 2, 16, 3, rngs=rngs())
+    decoder = GridDecoder(3, 16, 2, shape, rngs=rngs())
+    x, z = jr.uniform(jr.key(0), shape), jr.normal(jr.key(1), (*grid, 3))
+    assert encoder(x).shape == z.shape
+    assert decoder(z).shape == shape
+    seen = jax.grad(lambda x: encoder(x)[1, 2].sum())(x)[..., 0]
+    painted = jax.jvp(decoder, (z,), (jnp.zeros_like(z).at[1, 2].set(1),))[1][..., 0]
+    row, column = np.mgrid[:8, :10] // 2
+    near = (abs(row - 1) <= 1) & (abs(column - 2) <= 1)
+    np.testing.assert_array_equal(seen != 0, near)
+    np.testing.assert_array_equal(painted != 0, near)
+
+
+def test_a_grid_decoder_turns_one_hot_vectors_into_embeddings():
+    decoder = GridDecoder(3, 8, 2, (4, 4, 1), rngs=rngs())
+    one_hot = jax.nn.one_hot(jnp.array([[0, 2], [1, 2]]), 3)
+    table = decoder.embed.kernel[...]
+    np.testing.assert_array_equal(decoder.embed(one_hot)[0, 1], table[2])
+    with pytest.raises(ValueError, match=r"\(2, 2, 3\), got \(2, 2, 4\)"):
+        decoder(jnp.zeros((2, 2, 4)))
 
 
 def test_a_patch_is_a_tile_of_the_image():
