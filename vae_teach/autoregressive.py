@@ -132,7 +132,7 @@ class GatedLayer(nnx.Module):
         """Both stacks, after the layer."""
         m = self.reach
         a = self.above(windows(above, m, 0, m, m))
-        if self.code is not None:
+        if self.code is not None and code is not None:
             a = a + self.code(code)
         b = self.left(windows(left, 0, 0, m, 0)) + self.down(a)
         out = self.out(_gate(b))

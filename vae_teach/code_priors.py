@@ -75,7 +75,7 @@ class CodePrior(nnx.Module):
                 f"given, got shapes {[c.shape for c in given]}: build the prior with "
                 "given=their size in all."
             )
-        code = jax.nn.relu(self.paint(*given)) if given else None
+        code = None if self.paint is None else jax.nn.relu(self.paint(*given))
         return AutoregressiveCodes(self, code)
 
     def logits(
