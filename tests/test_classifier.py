@@ -31,6 +31,12 @@ def test_where_it_is_sure_it_is_right_and_it_is_sure_of_digits_only():
     assert max(found["sure_of_blends"], found["sure_of_shuffled"]) < 0.15
 
 
+def test_it_can_be_asked_for_first_where_something_is_compiled():
+    digit_classifier.cache_clear()
+    logits = jax.jit(lambda x: digit_classifier()(x))(TEST[0])
+    np.testing.assert_allclose(digit_classifier()(TEST[0]), logits, rtol=1e-4)
+
+
 def test_rounding_the_weights_costs_nothing_that_counts():
     exact = RECORD["test_before_rounding"]["accuracy"]
     assert RECORD["test"]["accuracy"] == pytest.approx(exact, abs=0.003)

@@ -103,7 +103,9 @@ def digit_classifier() -> classifier.Classifier:
     digits and taught to doubt them, so that its confidence means something on a bad
     sample. Accuracy and record: ``classifier.record()``.
     """
-    return classifier.load()
+    # Arrays and no tracers, also where the first to ask for it is being compiled.
+    with jax.ensure_compile_time_eval():
+        return classifier.load()
 
 
 class PrecisionRecall(NamedTuple):
