@@ -19,6 +19,8 @@ from vae_teach.bounds import (
     elbo_stl,
     iwae,
 )
+from vae_teach.code_priors import CodePrior
+from vae_teach.conditioning import ConditionalNorm, FiLM, ModulatedMLP, given
 from vae_teach.dependence import dip_vae, tc_vae
 from vae_teach.discrete import OneHotCategorical
 from vae_teach.distributions import Bernoulli, FixedScale, Normal
@@ -27,14 +29,26 @@ from vae_teach.joint import Product, elbo_enumerated, joint_capacity
 from vae_teach.likelihoods import ContinuousBernoulli, Laplace
 from vae_teach.losses import binarized, free_bits, mean_over_batch, optimal_scale
 from vae_teach.models import VAE, Conditional
-from vae_teach.networks import MLP, ConvDecoder, ConvEncoder, PatchDecoder, PatchEncoder
+from vae_teach.networks import (
+    MLP,
+    ConvDecoder,
+    ConvEncoder,
+    GridDecoder,
+    GridEncoder,
+    PatchDecoder,
+    PatchEncoder,
+)
 from vae_teach.perceptual import FeatureDistance, StructuralDistance
-from vae_teach.priors import StandardNormal
+from vae_teach.priors import ConditionalPrior, StandardNormal, UniformCodes
+from vae_teach.quantisers import FiniteScalar, LearnedCodebook, MovingCodebook, unit
 from vae_teach.scales import CappedScale, FlooredScale, LearnedScale
 from vae_teach.semi_supervised import M2, m2
 from vae_teach.training import alternate, minimise
+from vae_teach.two_levels import TwoLevelPrior, TwoLevels
+from vae_teach.vq import VQVAE, moving_averages, restarts, vq
 
 SHAPE, LATENTS = (6, 4, 1), 3
+CODES, SIZE = 5, 3  # codes of a grid, and numbers in the vector of each
 
 
 def images(n=64):
@@ -107,13 +121,65 @@ def autoregressive_vae(rngs):
     return model
 
 
+def vqvae(rngs, quantiser, prior=None, patch=2, size=SIZE):
+    decoder = GridDecoder(size, 8, patch, SHAPE, rngs=rngs)
+    return VQVAE(
+        prior or UniformCodes((3, 2), CODES),
+        GridEncoder(SHAPE, patch, 8, SIZE, rngs=rngs),
+        quantiser,
+        Conditional(decoder, Bernoulli),
+    )
+
+
+def learned_codes(rngs):
+    return vqvae(rngs, LearnedCodebook(CODES, SIZE, project=unit, rngs=rngs))
+
+
+def finite_scalars(rngs):
+    return vqvae(rngs, FiniteScalar((4, 2, 2)), UniformCodes((3, 2), 4 * 2 * 2))
+
+
+def two_levels(rngs):
+    prior = TwoLevelPrior(
+        CodePrior((3, 2), CODES, 4, (3,), rngs=rngs),
+        CodePrior((6, 4), CODES, 4, (3,), given=6 * CODES, rngs=rngs),
+        codes=CODES,
+    )
+    levels = TwoLevels(
+        GridEncoder((6, 4, SIZE), 2, 8, SIZE, rngs=rngs),
+        MovingCodebook(CODES, SIZE, rngs=rngs),
+        nnx.Linear(2 * SIZE, SIZE, rngs=rngs),
+        MovingCodebook(CODES, SIZE, rngs=rngs),
+    )
+    return vqvae(rngs, levels, prior, patch=1, size=2 * SIZE)
+
+
+def conditional_vae(rngs):
+    def modulated(modulation, *sizes):
+        condition = SHAPE[0]
+        return ModulatedMLP(
+            *sizes, condition=condition, modulation=modulation, rngs=rngs
+        )
+
+    prior = Conditional(MLP(SHAPE[0], 2 * LATENTS, rngs=rngs), Normal.from_log_variance)
+    decoder = Conditional(modulated(FiLM, LATENTS, 16, SHAPE), Bernoulli)
+    encoder = gaussian(modulated(ConditionalNorm, SHAPE, 16, 2 * LATENTS))
+    return VAE(ConditionalPrior(prior), encoder, decoder)
+
+
+def given_the_row(model, x, key):
+    """``elbo`` of a pair (x, c), where c says which row is bright."""
+    return given(elbo)(model, (x, x[:, 0, 0]), key)
+
+
 def uniform(encoder):
-    return OneHotCategorical(jnp.zeros((LATENTS, 4)))
+    return OneHotCategorical(jnp.zeros((3, 2, CODES)))
 
 
 def discrete_vae(rngs):
-    encoder = MLP(SHAPE, 16, (LATENTS, 4), rngs=rngs)
-    decoder = MLP((LATENTS, 4), 16, SHAPE, rngs=rngs)
+    """A Gumbel dVAE: the decoder's first layer is a table of embeddings."""
+    encoder = GridEncoder(SHAPE, 2, 8, CODES, rngs=rngs)
+    decoder = GridDecoder(CODES, 8, 2, SHAPE, rngs=rngs)
     return VAE(
         uniform,
         Conditional(encoder, OneHotCategorical),
@@ -210,6 +276,20 @@ VARIANTS = {
     "M2": (
         m2_model,
         minimise(with_labels(mean_over_batch(partial(m2, alpha=2.0))), ADAM),
+    ),
+    "VQ-VAE": (learned_codes, minimise(mean_over_batch(vq), ADAM)),
+    "two levels of codes": (
+        two_levels,
+        alternate(
+            networks=minimise(mean_over_batch(vq), ADAM),
+            codebooks=moving_averages(0.9),
+            restarts=restarts(0.8),
+        ),
+    ),
+    "finite scalars": (finite_scalars, minimise(mean_over_batch(vq), ADAM)),
+    "conditional VAE": (
+        conditional_vae,
+        minimise(mean_over_batch(given_the_row), ADAM),
     ),
     "IWAE": (vae, minimise(mean_over_batch(partial(iwae, samples=4)), ADAM)),
     "free bits": (vae, minimise(partial(free_bits, floor=0.5), ADAM)),
