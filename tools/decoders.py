@@ -1,6 +1,7 @@
 """Multilayer perceptrons as explorers carry them: rounded, by layer; ``mlp`` in JS."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ IMAGE = (28, 28, 1)
 
 def packed(network: MLP, name: str) -> dict[str, payload.Rounded]:
     """Its matrices at 8 bits, its biases at 16, as ``name.0.kernel`` and so on."""
-    found = {}
-    for i, layer in enumerate(network.layers):
+    found, layers = {}, _layers(network)
+    for i, layer in enumerate(layers):
         kernel, bias = (np.asarray(part[...]) for part in (layer.kernel, layer.bias))
         found[f"{name}.{i}.kernel"] = payload.rounded(kernel)
         found[f"{name}.{i}.bias"] = payload.rounded(bias[:, None], 16)
@@ -31,7 +32,7 @@ def unpacked(arrays: Mapping[str, np.ndarray], name: str) -> MLP:
         kernels.append(arrays[f"{name}.{len(kernels)}.kernel"])
     widths = [len(kernel) for kernel in kernels]
     network = MLP(*widths, IMAGE, activation=jax.nn.gelu, rngs=nnx.Rngs(0))
-    for layer, kernel, bias in zip(network.layers, kernels, biases, strict=True):
+    for layer, kernel, bias in zip(_layers(network), kernels, biases, strict=True):
         layer.kernel[...], layer.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
     return network
 
@@ -40,3 +41,7 @@ def rounded(network: MLP) -> MLP:
     """The network with the weights that a page would have."""
     parts = {name: part.values for name, part in packed(network, "w").items()}
     return unpacked(parts, "w")
+
+
+def _layers(network: MLP) -> list[Any]:
+    return list(network.layers)

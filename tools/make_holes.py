@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,8 @@ SEEDS = 3  # of EM and of the checks by chance
 
 def baked(network: conditioned.Stack, t) -> MLP:
     """A conditioned decoder at one t, as the perceptron that it then is."""
-    phi, first, second, last = conditioned.hats(t, conditioned.KNOTS), *network.layers
+    layers: list[Any] = list(network.layers)
+    phi, first, second, last = conditioned.hats(t, conditioned.KNOTS), *layers
     gain = 1 + conditioned.GAIN_SPEED * (phi @ last.gain[...])
     parts = [
         (jnp.tensordot(phi, x.kernel[...], 1), phi @ x.bias[...])
@@ -46,7 +48,8 @@ def baked(network: conditioned.Stack, t) -> MLP:
     parts.append((last.kernel[...] * gain[None], shift))
     widths = [len(kernel) for kernel, _ in parts]
     mlp = MLP(*widths, network.shape, activation=jax.nn.gelu, rngs=nnx.Rngs(0))
-    for layer, (kernel, bias) in zip(mlp.layers, parts, strict=True):
+    plain: list[Any] = list(mlp.layers)
+    for layer, (kernel, bias) in zip(plain, parts, strict=True):
         layer.kernel[...], layer.bias[...] = kernel, bias
     return mlp
 
@@ -77,8 +80,12 @@ def density(prior, z) -> np.ndarray:
 def judged(model: VAE, z) -> np.ndarray:
     """The judge's probabilities of the ten digits for what each of ``z`` decodes to."""
     judge = digit_classifier()
-    run = jax.jit(lambda z: jax.nn.softmax(judge(model.p_x(z).mean)))
-    return np.asarray(jax.lax.map(run, jnp.asarray(z), batch_size=256))
+
+    def one(z):
+        likelihood: Any = model.p_x(z)
+        return jax.nn.softmax(judge(likelihood.mean))
+
+    return np.asarray(jax.lax.map(one, jnp.asarray(z), batch_size=256))
 
 
 def quadrature(log_q, log_p, probabilities) -> dict[str, float]:
@@ -175,16 +182,17 @@ def content(dataset: data.Dataset) -> tuple[bytes, dict]:
 
 def sure_of(model: VAE, images) -> float:
     """The share of reconstructions, at the mean of q, that the judge is sure of."""
-    means = jax.lax.map(lambda x: model.q_z(x).mean, images, batch_size=256)
-    return round(float((judged(model, means).max(1) > SURE).mean()), 4)
+    q = jax.lax.map(model.q_z, images, batch_size=256)
+    return round(float((judged(model, q.mean).max(1) > SURE).mean()), 4)
 
 
 def rows_of(mixture: Mixture) -> np.ndarray:
     """Log weight, mean and the three numbers of L of each component."""
-    normals: list = [mixture.components.loc, mixture.components.cholesky]
-    lower = normals[1].reshape(-1, 4)[:, np.array([0, 2, 3])]
+    normals: Any = mixture.components
+    lower = normals.cholesky.reshape(-1, 4)[:, np.array([0, 2, 3])]
     log_weights = jax.nn.log_softmax(mixture.log_weights)[:, None]
-    return np.concatenate([log_weights, normals[0], lower], 1).astype(np.float32)
+    rows = np.concatenate([log_weights, normals.loc, lower], 1)
+    return rows.astype(np.float32)
 
 
 def main():

@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +75,8 @@ def as_carried(vae: VAE) -> VAE:
 
 def ends(vae: VAE, digits) -> tuple[Normal, Float[Array, "n d"]]:
     """The posteriors of the shown digits, and the draws of the prior."""
-    latents = vae.p_z().loc.size
-    draws = jr.normal(jr.key(7), (DRAWS, latents))
-    return jax.vmap(vae.q_z)(digits), draws
+    q: Any = jax.vmap(vae.q_z)(digits)
+    return q, jr.normal(jr.key(7), (DRAWS, q.loc.shape[1]))
 
 
 def shortest(
@@ -219,8 +219,8 @@ def share(curves: Float[np.ndarray, "pairs 3 times d"], unused) -> float:
 
 def carried(vae: VAE, digits, test) -> tuple[dict, dict]:
     """The arrays of one model, and what is said of it."""
-    page, latents = as_carried(vae), vae.p_z().loc.size
-    q, draws = ends(vae, digits)
+    page, (q, draws) = as_carried(vae), ends(vae, digits)
+    latents = draws.shape[1]
     arrays = decoders.packed(vae.decoder.network, f"{latents}.decoder")
     facts = {"shell": shell(latents), "pairs": {}}
     unused = np.asarray(rate_per_unit(page, test)) <= IN_USE

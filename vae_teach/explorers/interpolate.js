@@ -211,6 +211,7 @@ function drawStrip(canvas, inks, paint, images, i) {
 
 /* ---- words ------------------------------------------------------------------------- */
 
+const number = (x) => x.toLocaleString("en");
 const percent = (x) => `${fixed(100 * x, 0)} %`;
 
 /** Where the norm of a path's middle is, in words. */
@@ -240,30 +241,32 @@ function verdict(s, { now, i, band, chord }, { models, pairs: many }) {
     ? `; it goes out to norm ${fixed(far, 1)}, where the prior never samples, `
       + `${percent(pairs[s.ends].unused)} of it in unused latents.` : ".";
   const of = all[digits ? "mean" : "prior"].sure;
-  return `${text} Of ${many.toLocaleString("en")} such pairs the judge is sure of `
+  return `${text} Of ${number(many)} such pairs the judge is sure of `
     + `${percent(of[1])} of the straight middles, ${percent(of[2])} of the spherical ones.`;
 }
 
-/** What was measured, of all three sizes and of the one that is shown. */
-function evidence(latents, { models, tests, pairs: many, examples, epochs, sure, rounding,
-  free }) {
+/** What was measured of the VAE that is shown, and how. */
+function evidence(latents, facts) {
+  const { models, tests, pairs: many, examples, epochs, sure, rounding, free } = facts;
   const { used, all, pairs } = models[latents], { digits, prior } = pairs;
   const inside = (name, k) => percent(all[name].inside[k]);
   const worst = Math.max(...Object.values(rounding).map(Math.abs));
-  return `Three VAEs of one recipe: ${examples.toLocaleString("en")} digits, ${epochs} epochs, one `
-    + `seed; rounding the decoders costs at most ${fixed(worst)} nats. With ${latents} latents, `
-    + `${used} of them in use, the shell has ${inside("mean", 0)} of the means of q(z|x) of `
-    + `${tests.toLocaleString("en")} test digits, ${inside("draw", 0)} of draws of q(z|x) and `
-    + `${inside("prior", 0)} of draws of N(0, I); of the straight middles of ${many} pairs `
-    + `${inside("mean", 1)}, ${inside("draw", 1)} and ${inside("prior", 1)}. Of the middles of all `
-    + `pairs of digits on this page the judge is sure of ${digits.sure.map(percent).join(", ")} `
-    + `(linear, spherical, shortest); of the squared norm of the `
-    + `shortest paths ${percent(digits.unused)}, between draws ${percent(prior.unused)}, is in `
-    + `unused latents. Sure: one digit above ${percent(sure)}. Shortest: a local `
-    + "minimum of the change of the decoded image, from the straight path, found beforehand at a "
-    + `few points and straight between them, free in the ${free} directions that the decoder `
-    + `sees most${latents > free ? ", straight across the others" : ", which are all"}; lengths `
-    + "over 33 points.";
+  return `Three VAEs of one recipe: ${number(examples)} digits, ${epochs} epochs, one seed; `
+    + `rounding the decoders costs at most ${fixed(worst)} nats. With ${latents} latents, ${used} `
+    + `of them in use, the shell has ${inside("mean", 0)} of the means of q(z|x) of `
+    + `${number(tests)} test digits, ${inside("draw", 0)} of draws of q(z|x) and `
+    + `${inside("prior", 0)} of draws of N(0, I); of the straight middles of ${number(many)} pairs `
+    + `of each ${inside("mean", 1)}, ${inside("draw", 1)} and ${inside("prior", 1)}. Between draws `
+    + `of q(z|x) the judge is sure of ${percent(all.draw.sure[1])} of the straight and `
+    + `${percent(all.draw.sure[2])} of the spherical middles; of the middles of all pairs of `
+    + `digits on this page of ${digits.sure.map(percent).join(", ")}, linear, spherical, shortest. `
+    + (digits.unused ? `Of the squared norm of the shortest paths ${percent(digits.unused)}, `
+      + `between draws of N(0, I) ${percent(prior.unused)}, is in unused latents. ` : "")
+    + `Sure: one digit above ${percent(sure)}. Shortest: a local minimum of the change of the `
+    + "decoded image, from the straight path, found beforehand at a few points and straight "
+    + `between them, ${latents > free
+      ? `free in the ${free} directions that the decoder sees most, straight across the others`
+      : "free in all directions"}; lengths over ${LAST + 1} points.`;
 }
 
 /* ---- the explorer ------------------------------------------------------------------ */
