@@ -6,6 +6,7 @@ its latents are turned about each other.
 
 from functools import partial
 from itertools import combinations
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def elbos(
     turn, at = rotation(degrees), jnp.array(pair)
 
     def one(x, key):
-        q = model.q_z(x)
+        q: Any = model.q_z(x)
         noise = jr.normal(key, (DRAWS, *q.loc.shape))
         mean, variance = turn @ q.loc[at], q.scale[at] ** 2
         covariance = (turn * variance[None]) @ turn.T

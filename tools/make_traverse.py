@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -64,7 +63,8 @@ def starts(factors: np.ndarray) -> list[int]:
 
 def content(rows: list[dict], models: Models, dataset: data.Dataset) -> tuple:
     """What the page carries, and its facts: ``rows`` says which models."""
-    where, begin = sprite_models.lit(dataset), starts(dataset.test.factors)
+    where, factors = sprite_models.lit(dataset), np.asarray(dataset.test.factors)
+    begin = starts(factors)
     parts, codes = {}, []
     rows = [{**row} for row in rows]
     for k, row in enumerate(rows):
@@ -73,7 +73,7 @@ def content(rows: list[dict], models: Models, dataset: data.Dataset) -> tuple:
         carried = sprite_models.rounded(model, f"decoder{k}", where)
         row |= numbers(model, carried, f"decoder{k}", where, dataset)
         shown = jnp.asarray(dataset.test.images[begin])
-        codes.append(np.asarray(jax.vmap(model.q_z)(shown).mean))
+        codes.append(disentanglement.codes(model, shown).astype(np.float32))
         parts |= carried
     gray = np.round(255 * dataset.test.images[begin]).astype(np.uint8)
     arrays = {
@@ -89,7 +89,7 @@ def content(rows: list[dict], models: Models, dataset: data.Dataset) -> tuple:
         "sprites": len(dataset.train.images) + len(dataset.test.images),
         "test": len(dataset.test.images),
         "seeds": len(models) // len(BETAS),
-        "starts": dataset.test.factors[begin].tolist(),
+        "starts": factors[begin].tolist(),
         "models": rows,
     }
     return payload.pack(arrays, facts), facts

@@ -41,7 +41,7 @@ def everything(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Images and factors of all sprites, on which the factors are independent."""
     splits = data.train, data.test
     images = np.concatenate([split.images for split in splits])
-    return images, np.concatenate([split.factors for split in splits])
+    return images, np.concatenate([np.asarray(split.factors) for split in splits])
 
 
 def in_order(model: VAE, data: Dataset) -> VAE:

@@ -191,16 +191,17 @@ function drawCodes(canvas, inks, [a, b], values, top, angle) {
 function drawAngles(canvas, inks, plane, { turned: whole, diagonal }, angle) {
   const { pen, w, h } = begin(canvas), left = 44, right = w - 10, middle = (h - 20) / 2;
   const X = (d) => left + d / 90 * (right - left);
-  const degrees = Array.from({ length: 91 }, (_, d) => d);
-  const migs = degrees.map((d) => plane.at(d).mig), most = 1.15 * Math.max(...migs);
+  const migs = Array.from({ length: 31 }, (_, k) => plane.at(3 * k).mig);
+  const most = 1.15 * Math.max(...migs);
   const worst = Math.min(...diagonal, ...whole), best = Math.max(...whole, ...diagonal);
   const room = Math.max(0.3 * (best - worst), 0.25);
   const panels = [
     { name: "MIG", top: 8, bottom: middle - 8, low: 0, high: most, digits: 2,
-      marks: [0, Math.max(...migs)], lines: [[inks.data, migs]] },
+      marks: [0, Math.max(...migs)], lines: [[inks.data, migs, plane.at(angle).mig]] },
     { name: "ELBO, nats", top: middle + 10, bottom: h - 20, low: worst - room, high: best + room,
       digits: 1, marks: worst < best - 0.5 ? [worst, best] : [best],
-      lines: [[inks.latent, diagonal, [5, 4]], [inks.encoder, whole]] },
+      lines: [[inks.latent, diagonal, diagonal[angle], [5, 4]],
+        [inks.encoder, whole, whole[angle]]] },
   ];
   for (const { name, top, bottom, low, high, digits, marks, lines } of panels) {
     const Y = (v) => bottom - (v - low) / (high - low) * (bottom - top);
@@ -209,10 +210,11 @@ function drawAngles(canvas, inks, plane, { turned: whole, diagonal }, angle) {
       pen.fillStyle = inks.muted;
       write(pen, fixed(v, digits), left - 5, Y(v) + 4, { align: "right", size: 11 });
     }
-    for (const [ink, values, dash] of lines) {
-      stroke(pen, ink, 2.4, values.map((v, d) => [X(d), Y(v)]), dash);
+    for (const [ink, values, now, dash] of lines) {
+      const step = 90 / (values.length - 1);
+      stroke(pen, ink, 2.4, values.map((v, k) => [X(step * k), Y(v)]), dash);
       pen.fillStyle = ink;
-      ellipse(pen, X(angle), Y(values[angle]), 5);
+      ellipse(pen, X(angle), Y(now), 5);
       pen.fill();
     }
     stroke(pen, inks.accent, 1, [[X(angle), top], [X(angle), bottom]]);
@@ -237,7 +239,7 @@ function verdict({ angle }, plane, { turned: whole, diagonal }, names) {
   const straight = plane.at(0), now = plane.at(angle);
   const moved = now.two.map((row) => names.filter((_, k) => row[k] > 0.15));
   const does = ["first", "second"].map((word, k) =>
-    `the ${word} turned latent knows of ${listed(moved[k], "no factor")}`).join(", ");
+    `the ${word} latent knows of ${listed(moved[k], "no factor")}`).join(", ");
   if (!angle) return `As trained: ${does}. Turn it.`;
   const lost = whole[angle] - diagonal[angle];
   const price = lost < 0.1
@@ -251,7 +253,7 @@ function verdict({ angle }, plane, { turned: whole, diagonal }, names) {
 
 const evidence = ({ beta, seed, ...facts }, { codes }) => `A β-VAE of sprites, β = ${beta}, the `
   + `best by MIG of ${facts.seeds} seeds (${seed}) of the benchmark of the chapter. Codes, mutual `
-  + `information and MIG: means of q of ${codes.shape[0].toLocaleString("en")} sprites, all there are, in `
+  + `information and MIG: means of q of all ${codes.shape[0].toLocaleString("en")} sprites, in `
   + `${BINS} bins, less the bias; standard error of the MIG about ${fixed(facts.mig_error, 3)}. `
   + `ELBO: ${facts.elbo_sprites} sprites that were not trained on, ${facts.draws} draws each, the `
   + "decoder as rounded here. “Turned q” is R q(z|x), of covariance R Σ Rᵀ; “diagonal q” the "
