@@ -27,23 +27,31 @@ def test_every_name_of_the_swap_table_exists(name):
         adversarial,
         autoregressive,
         bounds,
+        code_priors,
+        conditioning,
         dependence,
         distributions,
         factor,
+        joint,
         likelihoods,
         losses,
         models,
         networks,
         perceptual,
         priors,
+        quantisers,
         samplers,
         scales,
         schedules,
+        semi_supervised,
         training,
+        two_levels,
+        vq,
     )
 
     known = {"partial", "load"}
     modules = [adversarial, autoregressive, bounds, dependence, distributions]
     modules += [likelihoods, losses, models, networks, optax, perceptual, scales]
-    modules += [factor, priors, samplers, schedules, training]
+    modules += [factor, priors, samplers, schedules, training, code_priors]
+    modules += [conditioning, joint, quantisers, semi_supervised, two_levels, vq]
     assert name in known or any(hasattr(m, name) for m in modules)
