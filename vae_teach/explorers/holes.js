@@ -87,8 +87,8 @@ function mixture(rows) {
   }
   const log = (x, y) => {
     let density = 0;
-    for (const { mx, my, a, b, c, top } of parts) {
-      const u = (x - mx) / a, v = (y - my - b * u) / c;
+    for (let k = 0; k < parts.length; k++) {
+      const { mx, my, a, b, c, top } = parts[k], u = (x - mx) / a, v = (y - my - b * u) / c;
       density += Math.exp(top - 0.5 * (u * u + v * v));
     }
     return Math.log(density);
@@ -113,8 +113,11 @@ function grid({ log_q: logQ, digit, certainty }, { reach, sure, hole }) {
     const place = nearest(z[1]) * side + nearest(z[0]);
     return { logQ: logQ[place], digit: digit[place], certainty: certainty[place] / 255 };
   };
-  const tabulate = (log) => Float64Array.from(logQ, (_, i) =>
-    log(at(i % side), at(Math.floor(i / side))));
+  const tabulate = (log) => {
+    const table = new Float64Array(logQ.length);
+    for (let i = 0; i < table.length; i++) table[i] = log(at(i % side), at(Math.floor(i / side)));
+    return table;
+  };
   const isHole = (logP, i) => logQ[i] < logP + Math.log(hole);
   /** Total variation to q, and shares of the prior's samples. */
   const compare = (table) => {
@@ -305,7 +308,13 @@ async function render({ model, el }) {
     const rows = { normal: about(0).found, mixture: about(s.components).found };
     return { z, seen, ratio, rows, itself, holes: prior.holes };
   };
-  const drawn = (prior) => {
+  const strips = new Map();
+  const drawn = (k) => {
+    const key = [k, s.seed].join();
+    if (!strips.has(key)) strips.set(key, drawNow(about(k)));
+    return strips.get(key);
+  };
+  const drawNow = (prior) => {
     const uniform = uniforms(s.seed), normal = normals(uniform);
     return Array.from({ length: SAMPLES }, () => {
       const z = prior.sample(uniform, normal), { logQ, digit, certainty } = plane.look(z);
@@ -353,7 +362,7 @@ async function render({ model, el }) {
   const { inks, read, stop } = theme(root,
     ["ink", "muted", "encoder", "decoder", "latent", "paper", "soft"], () => redraw());
   const paint = painter(inks);
-  let sheet = { key: "" }, strip = { key: "" };
+  let sheet = { key: "" };
   const draw = () => {
     const now = numbers(), key = [s.prior, s.components, inks.soft].join();
     report(now);
@@ -362,11 +371,7 @@ async function render({ model, el }) {
       now.z);
     const { pen, w } = begin(canvases.decoded);
     paint(pen, decode(now.z), 0, 0, w);
-    const samples = [s.seed, s.components].join();
-    if (strip.key !== samples) {
-      strip = { key: samples, rows: [drawn(about(0)), drawn(about(s.components))] };
-    }
-    drawSamples(canvases.samples, inks, paint, strip.rows);
+    drawSamples(canvases.samples, inks, paint, [drawn(0), drawn(s.components)]);
   };
   const redraw = perFrame(draw);
 
