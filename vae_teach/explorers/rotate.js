@@ -283,7 +283,7 @@ async function render({ model, el }) {
       z[j] = 4 * f / (FRAMES - 1) - 2;
       return back(z);
     }));
-    const same = draws.map((z) => back(turnedBack(z, latents, -s.angle)));
+    const same = draws.slice(0, 4).map((z) => back(turnedBack(z, latents, -s.angle)));
     const gap = Math.max(...same.map((x, i) => x.reduce((most, v, p) =>
       Math.max(most, Math.abs(v - trained[i][p])), 0)));
     return { along, turned: draws.map(back), gap };
