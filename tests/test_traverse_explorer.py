@@ -103,8 +103,8 @@ def test_read_outs_hold_together(facts):
 def test_notice_is_true(facts):
     chosen = {(m["beta"], m["seed"]): m for m in facts["models"]}
     best, median = (chosen[4.0, seed] for seed in SEEDS)
-    assert abs(best["distortion"] - median["distortion"]) < 0.1
-    assert abs(sum(best["rates"]) - sum(median["rates"])) < 0.1
+    assert abs(best["distortion"] - median["distortion"]) < 0.5
+    assert abs(sum(best["rates"]) - sum(median["rates"])) < 0.5
     alone = {}
     for key, model in chosen.items():
         pairs = zip(facts["factors"], owners(model["known"]), strict=True)
