@@ -30,9 +30,9 @@ class TraverseExplorer(Explorer):
     name = "traverse"
     title = "Move one latent at a time"
     notice = (
-        "At β = 4 the two seeds differ by less than half a nat in KL and in distortion; "
-        "yet the best gives x and y a latent each, and the median gives no factor one. "
-        "Shape and rotation have none at any β."
+        "At β = 4 the two seeds differ by less than half a nat in KL and in "
+        "distortion; yet the best gives x and y a latent each, and the median gives no "
+        "factor one. Shape and rotation have none at any β."
     )
     modules = ("shared", "digits", "sprites")
     state: ClassVar[dict[str, Any]] = {
