@@ -53,7 +53,7 @@ test: test-package test-notebooks ## Run all tests: the package, then every cell
 
 # Two processes share the modules; what measures a time then has the machine for itself.
 test-package: setup
-	$(CPU) $(PY) -m pytest -n 2 --dist loadfile -m "not timing" --ignore=tests/test_pages.py $(PYTEST_ARGS)
+	$(CPU) $(PY) -m pytest -n 2 --dist loadfile --durations=25 -m "not timing" --ignore=tests/test_pages.py $(PYTEST_ARGS)
 	$(CPU) $(PY) -m pytest -m timing --ignore=tests/test_pages.py $(PYTEST_ARGS)
 
 test-notebooks: setup
