@@ -71,7 +71,7 @@ class Product(Distribution):
 
 
 def part_rates(q: Distribution, p: Distribution) -> Float[Array, " parts"]:
-    """KL(q_i || p_i) of each part of two ``Product``s, in nats; their sum is the KL.
+    """KL(q_i || p_i) of each part of two products, in nats; their sum is the KL.
 
     Raises:
         TypeError: unless both are products of as many parts.

@@ -32,7 +32,7 @@ class TwoLevels(nnx.Module):
     ``coarsen`` takes the encoder's output to the coarse grid, where ``top`` quantises
     it; ``refine`` gets the coarse vectors beside the encoder's output, and ``bottom``
     quantises the result. Codes are a pair (top, bottom); vectors are those of both side
-    by side at each place of the fine grid, for any decoder.
+    by side at each place of the fine grid, for any decoder::
 
         TwoLevels(
             GridEncoder((14, 14, 16), 2, 32, 16, rngs=rngs),  # to a grid of 7 x 7
