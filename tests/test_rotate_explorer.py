@@ -1,18 +1,26 @@
 """The rotate explorer: its file, its numbers, its controls."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from browsing import changes, frame_times, kernel, out, outputs, picture, press, settle
+from browsing import (
+    arrays_and_facts,
+    changes,
+    frame_times,
+    kernel,
+    out,
+    outputs,
+    picture,
+    press,
+    record_of,
+    settle,
+)
 
 from tools import make_rotate, sprite_models
 from vae_teach.disentanglement import mutual_information
-from vae_teach.explorers import RotateExplorer, payload
-from vae_teach.explorers.explorer import HERE
+from vae_teach.explorers import RotateExplorer
 from vae_teach.explorers.rotate import PLANES
 
 ROOT = "document.querySelector('.vx-rotate').explorer"
@@ -20,7 +28,7 @@ ROOT = "document.querySelector('.vx-rotate').explorer"
 
 @pytest.fixture(scope="module")
 def contents():
-    return payload.unpack(RotateExplorer().payload())
+    return arrays_and_facts("rotate")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def facts(contents):
 
 @pytest.fixture(scope="module")
 def record():
-    return json.loads((HERE / "weights/rotate.json").read_text())
+    return record_of("rotate")
 
 
 def entropies(arrays):

@@ -7,13 +7,23 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from browsing import changes, frame_times, kernel, out, outputs, picture, press, settle
+from browsing import (
+    arrays_and_facts,
+    changes,
+    frame_times,
+    kernel,
+    out,
+    outputs,
+    picture,
+    press,
+    record_of,
+    settle,
+)
 
 from benchmarks import disentanglement, sprite_vae
 from tools import make_weights, sprite_models
 from vae_teach import data, metrics, sprites
-from vae_teach.explorers import TraverseExplorer, payload
-from vae_teach.explorers.explorer import HERE
+from vae_teach.explorers import TraverseExplorer
 from vae_teach.explorers.traverse import BETAS, LATENTS, SEEDS, STARTS
 
 ROOT = "document.querySelector('.vx-traverse').explorer"
@@ -21,7 +31,7 @@ ROOT = "document.querySelector('.vx-traverse').explorer"
 
 @pytest.fixture(scope="module")
 def contents():
-    return payload.unpack(TraverseExplorer().payload())
+    return arrays_and_facts("traverse")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +46,7 @@ def facts(contents):
 
 @pytest.fixture(scope="module")
 def record():
-    return json.loads((HERE / "weights/traverse.json").read_text())
+    return record_of("traverse")
 
 
 def owners(known):
