@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from vae_teach import schedules
 from vae_teach.bounds import elbo, elbo_relaxed
 from vae_teach.code_priors import CodePrior
 from vae_teach.conditioning import ConditionalNorm, FiLM, ModulatedMLP, given
@@ -30,7 +31,8 @@ PATCH, GRID, WIDTH = 4, (7, 7), 24
 CODES, SIZE = 256, 16  # codes of a codebook, and numbers in the vector of each
 LEVELS = (8, 6, 5)  # of finite scalars: 240 codes
 KERNELS = (5, 3, 3)  # of the prior over codes
-ADAM, TEMPERATURE = optax.adam(3e-3), 0.7
+ADAM, TEMPERATURE = optax.adam(3e-3), 0.5
+WARM_UP = 156  # steps in which the KL of the relaxed choices comes in
 
 
 def gaussian(network) -> Conditional:
@@ -190,7 +192,9 @@ WITH_BOTH = alternate(
     networks=OF_CODES, codebook=moving_averages(), restarts=restarts()
 )
 RELAXED = minimise(
-    mean_over_batch(partial(elbo_relaxed, temperature=TEMPERATURE)), ADAM
+    mean_over_batch(partial(elbo_relaxed, temperature=TEMPERATURE)),
+    ADAM,
+    beta=schedules.linear(WARM_UP),
 )
 OF_PRIOR = minimise(
     mean_over_batch(elbo), ADAM, nnx.All(nnx.Param, nnx.PathContains("prior"))
