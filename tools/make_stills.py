@@ -16,7 +16,8 @@ from vae_teach.explorers.explorer import HERE, Explorer
 WIDTH = 840  # of the figure, in pixels
 LIMIT = 60_000  # bytes
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<style>body {{ margin: 0 }} .vae-explorer {{ margin: 0 !important }}</style>
+<style>body {{ margin: 0 }} .vae-explorer {{ margin: 0 !important }}
+.vae-explorer .vx-evidence {{ display: none }} /* small print, and many bytes */</style>
 <body>{}</body></html>"""
 
 
@@ -47,7 +48,11 @@ def small(png: bytes) -> bytes:
     """The picture in as many colours, 128 at most, as fit into LIMIT bytes."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
     for colours in (128, 64, 32, 16):
-        few, file = image.quantize(colours, dither=Image.Dither.NONE), io.BytesIO()
+        # Few hues on much grey: by the share of pixels the hues would be lost.
+        few = image.quantize(
+            colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
+        file = io.BytesIO()
         few.save(file, "png", optimize=True)
         if file.tell() <= LIMIT:
             return file.getvalue()

@@ -2,6 +2,7 @@
 
 from .blur import BlurExplorer
 from .collapse import CollapseExplorer
+from .condition import ConditionExplorer
 from .elbo import ElboExplorer
 from .holes import HolesExplorer
 from .interpolate import InterpolateExplorer
@@ -17,6 +18,7 @@ from .traverse import TraverseExplorer
 __all__ = [
     "BlurExplorer",
     "CollapseExplorer",
+    "ConditionExplorer",
     "ElboExplorer",
     "HolesExplorer",
     "InterpolateExplorer",
