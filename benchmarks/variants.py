@@ -56,8 +56,8 @@ SEEDS, EPOCHS, BATCH = 3, 5, 128
 class Variant(NamedTuple):
     """A builder and its step; the row that it changes, and by which pieces.
 
-    ``pieces`` are the definitions that this row needs and row ``of`` does not. The
-    builder of a second stage takes the trained models of row ``of``.
+    ``pieces`` are the definitions that this row needs, and neither row ``of`` nor those
+    before it. The builder of a second stage takes the trained models of row ``of``.
     """
 
     make: Callable

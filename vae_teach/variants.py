@@ -21,7 +21,8 @@ COLUMNS = (
     "parameters",
     "log p(x)",
     "rate",
-    "active units or codes",
+    "active; used",
+    "perplexity",
     "seconds",
 )
 
@@ -30,7 +31,7 @@ COLUMNS = (
 class Table:
     """A table in a notebook, plain text elsewhere: a header, its rows, and a note.
 
-    The first two columns are words, the others numbers.
+    The first two columns are words, which share a column in HTML; the others numbers.
     """
 
     header: Sequence[str]
@@ -49,25 +50,36 @@ class Table:
         return "\n".join([*text, self.note])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in self.header)
-        body = "".join(f"<tr>{_html(*row)}</tr>" for row in self.rows)
+        name, swapped, *numbers = map(escape, self.header)
+        head = _left(f"{name}, {swapped}") + "".join(map(_right, numbers))
+        body = "".join(f"<tr>{_html(*map(escape, row))}</tr>" for row in self.rows)
         table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         return (
-            "<div style='overflow-x:auto;font-size:.8em' tabindex='0'>"
-            f"<table style='text-align:right'>{table}</table></div>"
-            f"<p style='font-size:.8em'>{escape(self.note)}</p>"
+            "<div style='overflow-x:auto;font-size:.75em' tabindex='0'>"
+            f"<table style='border-collapse:collapse'>{table}</table></div>"
+            f"<p style='font-size:.75em'>{escape(self.note)}</p>"
         )
 
 
+_CELL = "padding:.3em .4em;border-top:1px solid #8886;vertical-align:top"
+
+
+def _left(text):
+    return (
+        f"<th style='{_CELL};text-align:left;min-width:13em;font-weight:normal'>"
+        f"{text}</th>"
+    )
+
+
+def _right(text):
+    text = text.replace("; ", "<br>")
+    return f"<td style='{_CELL};text-align:right;white-space:nowrap'>{text}</td>"
+
+
 def _html(name, swapped, *numbers):
-    left = "style='text-align:left;min-width:9em'"
-    cells = [f"<th scope='row' {left}>{escape(name)}</th>"]
-    cells.append(f"<td {left}>{escape(swapped)}</td>")
-    # A number and its spread stay on one line; what is left may wrap.
-    for cell in numbers:
-        text = escape(cell).replace(" ± ", "&nbsp;±&nbsp;").replace("≥ ", "≥&nbsp;")
-        cells.append(f"<td>{text}</td>")
-    return "".join(cells)
+    return _left(f"<b>{name}</b><br>{swapped}".removesuffix("<br>")) + "".join(
+        map(_right, numbers)
+    )
 
 
 def variants(*, full: bool = False) -> dict:
@@ -88,8 +100,10 @@ def variants_table(*names: str, full: bool = False) -> Table:
     """These rows of the table, all where none is named: mean ± sd over the seeds.
 
     ``lines``: of the row's builder + of the package, statements, beyond the row that it
-    changes. ``log p(x)`` and ``rate`` are in nats an image; ≥ marks a bound. The rate
-    of a conditional VAE is that given the class. ``seconds``: of training one model.
+    changes. ``log p(x)`` and ``rate`` are in nats an image; ≥ marks a bound. For a
+    conditional VAE p(x) is the sum over classes y of p(y) p(x|y), x|y stands before
+    log p(x|y) of the true class, and the rate is given this class, too. ``seconds``: of
+    training one model.
 
     Raises:
         KeyError: for a name that is no row.
@@ -105,11 +119,11 @@ def variants_table(*names: str, full: bool = False) -> Table:
         (
             row["name"],
             f"in {row['of']}: {row['swapped']}" if row["of"] else "",
-            f"{row['lines_here']} + {row['lines_package']}",
+            f"{row['lines_here']}+{row['lines_package']}",
             f"{row['parameters']:,}",
-            "≥ " * row["kind"].startswith("bound") + _spread(row["log_px"]),
+            _log_px(row),
             _spread(row["rate"]),
-            _units(row),
+            *_units(row),
             f"{row[seconds]:.0f}",
         )
         for row in chosen
@@ -120,23 +134,36 @@ def variants_table(*names: str, full: bool = False) -> Table:
         f"epochs, {stored['seeds']} seeds: mean ± standard deviation, in nats a digit. "
         f"log p(x) by importance sampling, {stored['samples']} draws, of "
         f"{stored['judged']} test digits; ≥ marks a bound. Lines: of the builder + of "
-        f"the package, beyond the row changed. Seconds: to train one model, on a "
-        f"{'processor' if device == 'cpu' else device}."
+        "the package, beyond the row changed. Units active, or codes used. Seconds: to "
+        f"train one model, on a {'processor' if device == 'cpu' else device}."
     )
     return Table(COLUMNS, cells, note)
 
 
+def _log_px(row):
+    text = "≥ " * row["kind"].startswith("bound") + _spread(row["log_px"])
+    if "log_px_given_y" not in row:
+        return text
+    return f"{text}; x|y {_spread(row['log_px_given_y'])}"
+
+
 def _units(row):
-    """Active units, or of each level of codes their share and perplexity."""
+    """Active units; or of codes the share used and the perplexity, level by level."""
     if "active" in row:
-        return f"{np.mean(row['active']):.0f} active"
-    return "; ".join(
-        f"{'' if level == 'codes' else level + ' '}{np.mean(shares):.0%} used, "
-        f"perplexity {np.mean(row['perplexity'][level]):.0f}"
-        for level, shares in row["used"].items()
+        return f"{np.mean(row['active']):.0f} units", ""
+    used, perplexity = (
+        {level: np.mean(values) for level, values in row[measure].items()}
+        for measure in ("used", "perplexity")
+    )
+    names = {level: "" if level == "codes" else f"{level} " for level in used}
+    return (
+        "; ".join(f"{names[level]}{share:.0%}" for level, share in used.items()),
+        "; ".join(f"{value:.0f}" for value in perplexity.values()),
     )
 
 
 def _spread(values):
+    if np.ptp(values) == 0:  # exact, such as the rate of uniform codes
+        return f"{values[0]:.1f}"
     text = f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     return text.replace("-", "−")
