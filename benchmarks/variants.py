@@ -255,7 +255,7 @@ def main():
     about, data = digits()
     given = {"seeds": arguments.seeds, "epochs": arguments.epochs, **settings()}
     report = Report("variants", data=about, kept=[], **given)
-    kept = _kept(report, table, arguments.rows) if arguments.rows else {}
+    kept = kept_rows(report, table, arguments.rows) if arguments.rows else {}
     report.content["kept"] = list(kept)
     trained = {}
     for name in table:
@@ -278,7 +278,7 @@ def packaged() -> Path:
     return DATASETS / ("variants.json" if on_cpu else "variants_full.json")
 
 
-def _kept(report, table, names):
+def kept_rows(report, table, names):
     """The rows of the file that are not to be trained, if they are comparable."""
     old = json.loads(report.path.read_text())
     new = json.loads(json.dumps(report.content))
