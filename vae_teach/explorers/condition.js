@@ -240,7 +240,7 @@ function drawDraws(canvas, inks, paint, images, reads, y) {
     }
     pen.fillStyle = wrong ? inks.ink : inks.muted;
     const style = { align: "center", size: 13, weight: wrong ? 700 : 400 };
-    write(pen, wrong ? `a ${reads[k]}?` : reads[k], left + size / 2, top + size + 13, style);
+    write(pen, wrong ? `${reads[k]}?` : reads[k], left + size / 2, top + size + 13, style);
   });
 }
 
@@ -307,7 +307,7 @@ async function render({ model, el }) {
   const tens = outputs.classes, starts = outputs.starts;
   tens.innerHTML = CLASSES.map((y) => face(`decode as ${y}`)).join("");
   starts.innerHTML = digits.map((_, k) =>
-    face(`test digit ${k + 1}, a ${arrays.labels[k]}`)).join("");
+    face(`style of test digit ${k + 1}: ${arrays.labels[k]}`)).join("");
   const pressed = (group, place) => [...group.children].forEach((button, k) =>
     button.setAttribute("aria-pressed", String(k === place)));
 
@@ -329,7 +329,7 @@ async function render({ model, el }) {
     const says = {
       latents: String(s.latents), y: String(s.y), drawn: String(s.y),
       share: percent(shareOf(s.prior, s.y)),
-      origin: s.start ? `Test digit, a ${label}` : "No digit: a draw",
+      origin: s.start ? `${s.z ? "Begun at" : "Test digit:"} ${label}` : "No digit: a draw",
     };
     for (const [name, text] of Object.entries(says)) outputs[name].textContent = text;
     pressed(tens, s.y);
