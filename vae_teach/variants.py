@@ -124,7 +124,7 @@ def variants_table(*names: str, full: bool = False) -> Table:
             _log_px(row),
             _spread(row["rate"]),
             *_units(row),
-            f"{row[seconds]:.0f}",
+            f"{row[seconds]:.2g}" if row[seconds] < 10 else f"{row[seconds]:.0f}",
         )
         for row in chosen
     ]
@@ -133,9 +133,9 @@ def variants_table(*names: str, full: bool = False) -> Table:
         f"{stored['data']['train']:,} digits, binarized once, {stored['epochs']} "
         f"epochs, {stored['seeds']} seeds: mean ± standard deviation, in nats a digit. "
         f"log p(x) by importance sampling, {stored['samples']} draws, of "
-        f"{stored['judged']} test digits; ≥ marks a bound. Lines: of the builder + of "
-        "the package, beyond the row changed. Units active, or codes used. Seconds: to "
-        f"train one model, on a {'processor' if device == 'cpu' else device}."
+        f"{stored['judged']} test digits; ≥ marks a bound, x|y is given the class. "
+        "Lines: of the builder + of the package, beyond the row changed. Units active, "
+        f"or codes used. Seconds: to train one model; device: {device}."
     )
     return Table(COLUMNS, cells, note)
 
