@@ -201,7 +201,7 @@ _PROBE = minimise(_cross_entropy, optax.adam(3e-3))
 
 
 def sources(model, codes: Codes) -> dict:
-    """Where the z of pictures come from: name -> (z, the labels to decode them with)."""
+    """Where the z of pictures come from: name -> (z, labels to decode it with)."""
     asked = np.arange(DRAWS) % CLASSES
     rng = np.random.default_rng(7)
     p = priors(model, asked)
