@@ -31,7 +31,7 @@ from .blur import Unit, reconstructions
 from .latent_codes import verdicts
 from .variant_models import GRID, HIDDEN, IMAGE, PATCH, SIZE, WIDTH
 
-BATCH, RATE, LONGER = 128, 3e-3, 3  # an MLP is cheap: it trains three times as long
+BATCH, RATE, LONGER = 64, 3e-3, 2  # an MLP is cheap: it trains twice as long
 LATENTS = 64
 SQUARES = FixedScale(0.1)
 # Grids and numbers of codes: the rates under uniform codes are tokens · log K.

@@ -81,7 +81,9 @@ def learned(codes, size, epochs, seed):
     """A PixelCNN over the codes, trained on them alone, twice as long as the rest."""
     prior = CodePrior(codes.shape[1:], size, WIDTH, KERNELS, rngs=nnx.Rngs(seed))
     key = jr.fold_in(jr.key(3), seed)
-    prior, _ = fit(prior, SECOND_STAGE, codes, key=key, epochs=2 * epochs)
+    prior, _ = fit(
+        prior, SECOND_STAGE, codes, key=key, epochs=2 * epochs, batch_size=64
+    )
     return prior(None)
 
 
