@@ -203,6 +203,15 @@ def test_placed_codes_are_at_their_places_and_the_others_where_they_were(kind):
     np.testing.assert_array_equal(q.table[...][1::2], before[1::2])
 
 
+def test_a_placed_code_forgets_what_it_had_counted():
+    """With its old counts it would crawl from its new place, by 1 - γ of the way."""
+    q, before, after = codebook(MovingCodebook, 1), grid(50, 3), grid(4, 3, seed=2)
+    q.move(before, 0.9)
+    q.place(jnp.ones(1, bool), after[:1])
+    q.move(after, 0.9)
+    np.testing.assert_allclose(q.table[...][0], after.mean(0), rtol=1e-5)
+
+
 # Finite scalars
 
 
