@@ -136,12 +136,10 @@ def by_batch(model, x, sizes=(16, 256), commitment=0.25) -> list[dict]:
     ``summed`` is a loss whose penalty is a sum over the batch beside a mean distortion,
     and ``share`` what is left of the distortion in it.
     """
-    loss = mean_over_batch(partial(vq, commitment=commitment))
     rows = []
     for size in sizes:
         batches = x.reshape(-1, size, *x.shape[1:])
-        terms = jax.vmap(lambda b: loss(model, b, jr.key(0))[1])(batches)
-        terms = {name: float(values.mean()) for name, values in terms.items()}
+        terms = {k: float(v.mean()) for k, v in _of_batches(model, batches).items()}
         penalty = terms["codebook"] + commitment * terms["commitment"]
         summed = terms["distortion"] + size * penalty
         rows.append(
@@ -155,6 +153,13 @@ def by_batch(model, x, sizes=(16, 256), commitment=0.25) -> list[dict]:
             }
         )
     return rows
+
+
+@jax.jit
+def _of_batches(model, batches):
+    """The terms of the loss, in its own words, of each batch."""
+    loss = mean_over_batch(vq)
+    return jax.lax.map(lambda batch: loss(model, batch, jr.key(0))[1], batches)
 
 
 def of_batches(codes, size, number, most=50) -> dict:
