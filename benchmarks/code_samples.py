@@ -78,12 +78,10 @@ SECOND_STAGE = minimise(mean_over_batch(minus_log_p), ADAM)
 
 
 def learned(codes, size, epochs, seed):
-    """A PixelCNN over the codes, trained on them alone, twice as long as the rest."""
+    """A PixelCNN over the codes: p(z), trained on them alone."""
     prior = CodePrior(codes.shape[1:], size, WIDTH, KERNELS, rngs=nnx.Rngs(seed))
     key = jr.fold_in(jr.key(3), seed)
-    prior, _ = fit(
-        prior, SECOND_STAGE, codes, key=key, epochs=2 * epochs, batch_size=64
-    )
+    prior, _ = fit(prior, SECOND_STAGE, codes, key=key, epochs=epochs)
     return prior(None)
 
 
