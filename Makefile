@@ -83,7 +83,7 @@ serve: setup ## Serve the built book on http://localhost:8000
 	$(PY) -m http.server --directory _build/html $(PORT)
 
 weights: setup ## Train what the explorers carry, record it, and take their pictures
-	$(CPU) $(PY) -m tools.make_weights && $(PY) -m tools.make_classifier && $(PY) -m tools.make_loss_scale && $(PY) -m tools.make_schedules && $(PY) -m tools.make_blur && $(PY) -m tools.make_collapse && $(PY) -m tools.make_condition && $(PY) -m tools.make_holes && $(PY) -m tools.make_interpolate && $(PY) -m tools.make_traverse && $(PY) -m tools.make_stills
+	$(CPU) $(PY) -m tools.make_weights && $(PY) -m tools.make_classifier && $(PY) -m tools.make_loss_scale && $(PY) -m tools.make_schedules && $(PY) -m tools.make_blur && $(PY) -m tools.make_codebook && $(PY) -m tools.make_collapse && $(PY) -m tools.make_condition && $(PY) -m tools.make_holes && $(PY) -m tools.make_interpolate && $(PY) -m tools.make_traverse && $(PY) -m tools.make_stills
 
 bench: setup ## Measure speed against peers and the machine's own limit
 	$(PY) -m benchmarks.speed $(BENCH_ARGS)

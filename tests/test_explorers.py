@@ -177,6 +177,7 @@ def test_every_explorer_has_a_still_picture_and_a_sentence(make):
 ROOM = {
     "latent": 900_000,
     "blur": 450_000,
+    "codebook": 260_000,
     "condition": 420_000,
     "interpolate": 370_000,
     "holes": 280_000,

@@ -1,6 +1,7 @@
 """Figures that move: with a kernel, without one, from a file on disk."""
 
 from .blur import BlurExplorer
+from .codebook import CodebookExplorer
 from .collapse import CollapseExplorer
 from .condition import ConditionExplorer
 from .elbo import ElboExplorer
@@ -17,6 +18,7 @@ from .traverse import TraverseExplorer
 
 __all__ = [
     "BlurExplorer",
+    "CodebookExplorer",
     "CollapseExplorer",
     "ConditionExplorer",
     "ElboExplorer",
