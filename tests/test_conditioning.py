@@ -161,3 +161,53 @@ def test_the_rate_is_zero_where_the_prior_of_c_is_the_posterior():
     rates = jax.vmap(lambda c: given(elbo)(model, (X, c), jr.key(0))[1]["rate"])
     np.testing.assert_allclose(rates(jr.normal(jr.key(2), (5, 2))), 0, atol=1e-5)
     assert replace(Given(model, C), c=-C).p_z().loc.shape == (3,)
+
+
+@pytest.mark.parametrize("kind", [None, *MODULATIONS])
+def test_the_last_layer_has_no_activation(kind):
+    """Its negative gives the negative: a ReLU there keeps all pixels above one half."""
+    if kind:
+        net = ModulatedMLP(3, 4, 6, condition=2, modulation=kind, rngs=rngs())
+    else:
+        net = MLP(3 + 2, 4, 6, rngs=rngs())
+    z = jr.normal(jr.key(1), (3,))
+    logits = net(z, C)
+    last = (net.mlp if kind else net).layers[-1]
+    last.kernel[...] = -last.kernel[...]
+    np.testing.assert_array_equal(net(z, C), -logits)
+    last.bias[...] = jnp.full(6, -20.0)
+    assert (Bernoulli(net(z, C)).mean < 1e-6).all()
+
+
+def test_encoder_decoder_and_prior_each_read_the_condition():
+    model, z = cvae(learned()), jnp.ones(3)
+    one, other = Given(model, C), Given(model, -C)
+    assert (one.q_z(X).loc != other.q_z(X).loc).any()
+    assert (one.p_x(z).logits != other.p_x(z).logits).any()
+    assert (one.p_z().loc != other.p_z().loc).any()
+
+
+def test_draws_from_the_prior_are_those_of_the_condition():
+    p = Given(cvae(learned()), C).p_z()
+    z = jax.vmap(p.sample)(jr.split(jr.key(3), 4000))
+    error = p.scale / len(z) ** 0.5
+    assert (abs(z.mean(0) - p.loc) < 4 * error).all()
+    assert (abs(z.std(0) - p.scale) < 4 * error / 2**0.5).all()
+    assert (abs(p.loc) > 4 * error).any()  # draws from N(0, ...) would be told apart
+
+
+def test_the_rate_is_a_sum_over_the_latents():
+    """KL(N(1, I) || N(0, I)) = d/2; its mean over the latents would be 1/2."""
+    for d in (1, 3, 8):
+        encoder = Conditional(lambda x, c, d=d: jnp.ones(d), lambda v: Normal(v, v))
+        decoder = Conditional(lambda z, c: jnp.zeros(6), Bernoulli)
+        model = VAE(StandardNormal(d), encoder, decoder)
+        rate = given(elbo)(model, (X, C), jr.key(0))[1]["rate"]
+        np.testing.assert_allclose(rate, d / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", MODULATIONS)
+def test_a_label_that_is_not_one_hot_is_refused(kind):
+    layer = kind(5, 10, rngs=rngs())
+    with pytest.raises(ValueError, match=r"inputs of 10 numbers in all.*\(\)"):
+        layer(H, jnp.array(3))

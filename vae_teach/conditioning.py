@@ -37,8 +37,15 @@ class FiLM(nnx.Module):
     def scale_and_shift(
         self, c: Shaped[Array, "..."]
     ) -> tuple[Float[Array, " width"], Float[Array, " width"]]:
-        """1 + a(c) and b(c)."""
-        a, b = jnp.split(self.linear(c.ravel()), 2)
+        """1 + a(c) and b(c).
+
+        Raises:
+            ValueError: for a condition of another size, such as a label that is not
+                one-hot.
+
+        """
+        c = joined((c,), self.linear.in_features)
+        a, b = jnp.split(self.linear(c), 2)
         return 1 + a, b
 
 
