@@ -40,7 +40,7 @@ const MARKUP = `
     <canvas class="vx-tokens" data-canvas="codes" tabindex="0" role="application"
       aria-label="The grid of codes, ${GRID} by ${GRID} integers. Arrow keys choose a place."
     ></canvas></figure>
-  <figure><figcaption>Decoded <small>from the codes</small></figcaption>
+  <figure><figcaption>Decoded <small>from codes</small></figcaption>
     <canvas class="vx-digit vx-pick" data-canvas="decoded" role="img"
       aria-label="What the decoder makes of the codes, with the patches marked that the chosen
         code can reach"></canvas></figure>
