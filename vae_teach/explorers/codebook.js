@@ -294,7 +294,8 @@ const number = (n) => n.toLocaleString("en");
 function verdict(s, now, use, total) {
   const code = now.codes[s.place], n = use.counts[code];
   const where = `row ${Math.floor(s.place / GRID) + 1}, column ${(s.place % GRID) + 1}`;
-  const how = n ? `${fixed(100 * n / total, 1)} % of all tokens` : "a dead code: no token of any digit";
+  const how = n ? `${fixed(100 * n / total, 1)} % of all tokens`
+    : "a dead code: no token of any digit";
   const digit = `This digit has ${now.distinct} different codes, and −log p(x|z) = `
     + `${fixed(now.surprise, 0)} nats.`;
   if (!now.change) return `Code ${code} at ${where}: ${how}. ${digit}`;
